@@ -1,0 +1,1 @@
+"""The shared suite that every adapter and ledger must pass, ours and strangers'."""

@@ -1,0 +1,122 @@
+"""Text and maps of bounded size: what does not fit is cut or left out, and said so.
+
+Nothing here may be used for an id: two cut ids could meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+TEXT_CHARS_MAX = 256
+MAP_KEYS_MAX = 64
+KEY_CHARS_MAX = 64
+VALUE_CHARS_MAX = 1024
+DEPTH_MAX = 4
+MAP_CHARS_MAX = 32 * 1024
+"""Of one map with everything in it: 64 keys in 4 levels alone would allow 16 million values."""
+
+
+class Invalid(ValueError):
+    """A value that cannot be kept; its text becomes a flag."""
+
+
+class Cut(NamedTuple):
+    """What is kept of a value that did not fit whole; flagged `truncated`."""
+
+    kept: Any
+
+
+def plain_text(value: object) -> str:
+    """A plain str of any value: encoders refuse subclasses, and an enum's text is its value."""
+    return str.__str__(value if isinstance(value, str) else str(value))
+
+
+def text(value: object) -> str:
+    """A short descriptive text, printable and cut to `TEXT_CHARS_MAX`."""
+    plain = plain_text(value)
+    if not plain.isprintable():
+        plain = "".join(c if c.isprintable() else "�" for c in plain[: 2 * TEXT_CHARS_MAX])
+    return plain[:TEXT_CHARS_MAX]
+
+
+def short_text(value: object) -> str | Cut:
+    """As `text`, saying whether it was cut."""
+    plain = plain_text(value)
+    kept = text(plain)
+    return kept if len(plain) <= TEXT_CHARS_MAX else Cut(kept)
+
+
+class _Room:
+    """What is left of a map's size, in characters, and whether something did not fit."""
+
+    __slots__ = ("chars", "cut")
+
+    def __init__(self) -> None:
+        self.chars = MAP_CHARS_MAX
+        self.cut = False
+
+    def left_out(self, what: str) -> str:
+        """Note, and say in the value's place, what is not kept."""
+        self.cut = True
+        self.chars -= len(what)
+        return f"truncated: {what}"
+
+
+def _bounded(value: object, room: _Room, depth: int = 0) -> Any:
+    """A JSON value of bounded size: what does not fit is named, not kept."""
+    room.chars -= 1
+    if value is None or type(value) is bool:
+        return value
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    if isinstance(value, Mapping):
+        return _bounded_mapping(value, room, depth)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        if depth == DEPTH_MAX:
+            return room.left_out(f"{len(value)} items")
+        kept: list[Any] = []
+        for item in islice(value, MAP_KEYS_MAX):
+            if room.chars <= 0:
+                break
+            kept.append(_bounded(item, room, depth + 1))
+        if len(kept) < len(value):
+            kept.append(room.left_out(f"{len(value)} items"))
+        return kept
+    try:
+        plain = plain_text(value if isinstance(value, str) else repr(value))
+    except Exception:  # a hostile __repr__, or an int of too many digits
+        return room.left_out(f"a {type(value).__name__}"[:KEY_CHARS_MAX])
+    if len(plain) > min(VALUE_CHARS_MAX, room.chars):
+        return room.left_out(f"{len(plain)} characters")
+    room.chars -= len(plain)
+    return plain.encode("utf-8", "replace").decode()
+
+
+def _bounded_mapping(value: Mapping[Any, Any], room: _Room, depth: int) -> Any:
+    if depth == DEPTH_MAX:
+        return room.left_out(f"{len(value)} keys")
+    kept: dict[str, Any] = {}
+    for key, item in islice(value.items(), MAP_KEYS_MAX):
+        if room.chars <= 0:
+            break
+        name = text(key)[:KEY_CHARS_MAX]
+        room.chars -= len(name)
+        kept[name] = _bounded(item, room, depth + 1)
+    if len(kept) < len(value):
+        kept["truncated"] = room.left_out(f"{len(value)} keys")
+    return kept
+
+
+def bounded_map(value: object) -> dict[str, Any] | Cut:
+    """Any mapping as bounded JSON: 64 keys, 1 KiB a value, 4 levels deep, 32 Ki characters in all.
+
+    Raises:
+        Invalid: if it is no mapping.
+    """
+    if not isinstance(value, Mapping):
+        raise Invalid("invalid")
+    room = _Room()
+    kept: dict[str, Any] = _bounded_mapping(value, room, 0)
+    return Cut(kept) if room.cut else kept

@@ -1,0 +1,153 @@
+"""From the spool to the books: claim segments, settle their records, then let the files go.
+
+Exactly once: a segment is removed only after its records are committed, and a record that is
+drained again is a duplicate by its oid. Any process may drain any folder; one settles at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+
+from costspan.core import counters, policy
+from costspan.core.config import Config
+from costspan.core.journal import records, spool
+from costspan.core.schema import Observation
+from costspan.core.settle import Report, settle
+from costspan.core.settle.ledger import Ledger, open_url
+
+RECORDS_PER_SETTLEMENT = 5000
+
+
+class Drained(msgspec.Struct, kw_only=True):
+    """What a drain did.
+
+    `waiting` counts segments that live writers still hold; `quarantined` the torn tails that were
+    put aside (never deleted); `unreadable` the records whose bytes were whole but which no version
+    of this program wrote: their segments stay in the spool.
+    """
+
+    ledger: str
+    segments: int = 0
+    waiting: int = 0
+    quarantined: int = 0
+    unreadable: int = 0
+    settled: Report = msgspec.field(default_factory=Report)
+
+
+def drain(
+    settings: Config,
+    folders: Sequence[Path] = (),
+    *,
+    timeout_seconds: float = 30.0,
+    progress: Callable[[Drained], None] | None = None,
+) -> Drained:
+    """Settle everything that no live writer holds.
+
+    Args:
+        settings: Where the ledger is, and what decides.
+        folders: Spool folders; the settings' own if none are given.
+        timeout_seconds: How long to wait for another settler.
+        progress: Called after every settlement with what is done so far.
+
+    Raises:
+        LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
+        ConfigError: if the rules or prices cannot be used.
+    """
+    ledger = open_url(settings.ledger_url, create=True)
+    try:
+        done = Drained(ledger=ledger.url)
+        bring_policy(ledger, settings, timeout_seconds)
+        for folder in folders or (settings.spool,):
+            _drain_folder(ledger, folder, settings, timeout_seconds, done, progress)
+        return done
+    finally:
+        ledger.close()
+
+
+def bring_policy(ledger: Ledger, settings: Config, timeout_seconds: float) -> None:
+    """Add the policy record that the settings ask for, if they ask for another than is held."""
+    with ledger.settling(timeout_seconds) as settlement:
+        proposed = policy.propose(settlement, settings, time.time_ns())
+        if proposed is not None:
+            settle(settlement, [], [proposed])
+
+
+def _drain_folder(
+    ledger: Ledger,
+    folder: Path,
+    settings: Config,
+    timeout_seconds: float,
+    done: Drained,
+    progress: Callable[[Drained], None] | None,
+) -> None:
+    for path in spool.segments(folder):
+        with ExitStack() as claimed:
+            content = claimed.enter_context(spool.claim(path))
+            if content is None:
+                done.waiting += 1
+                continue
+            observations, controls, unreadable = _decoded(content)
+            if content.quarantined is not None:
+                done.quarantined += 1
+                counters.count("quarantined")
+            for at in range(0, max(1, len(observations)), RECORDS_PER_SETTLEMENT):
+                batch = observations[at : at + RECORDS_PER_SETTLEMENT]
+                with ledger.settling(timeout_seconds) as settlement:
+                    report = settle(settlement, batch, controls, settings.gateways)
+                done.settled.add(report)
+                if progress is not None:
+                    progress(done)
+            done.segments += 1
+            done.unreadable += unreadable
+            if not unreadable:
+                spool.finish(content)
+
+
+def _decoded(
+    content: spool.Content,
+) -> tuple[list[Observation], list[records.Control], int]:
+    """(observations, control records, how many records nobody can read)."""
+    observations: list[Observation] = []
+    controls: list[records.Control] = []
+    unreadable = 0
+    writer = content.path.stem  # a segment whose first record is lost still has a name of its own
+    for payload in content.payloads:
+        try:
+            record = records.decode(payload, writer)
+        except (ValueError, TypeError):
+            unreadable += 1
+            continue
+        if isinstance(record, records.Opened):
+            writer = record.writer
+        if isinstance(record, Observation):
+            observations.append(record)
+        else:
+            controls.append(record)
+    return observations, controls, unreadable
+
+
+def add_observations(
+    settings: Config, observations: Sequence[Observation], *, timeout_seconds: float = 30.0
+) -> Report:
+    """Settle observations that came another way than the spool (an import).
+
+    Raises:
+        LedgerError: if the ledger cannot be opened or written; nothing was changed.
+    """
+    ledger = open_url(settings.ledger_url, create=True)
+    try:
+        bring_policy(ledger, settings, timeout_seconds)
+        report = Report()
+        for at in range(0, len(observations), RECORDS_PER_SETTLEMENT):
+            batch = observations[at : at + RECORDS_PER_SETTLEMENT]
+            with ledger.settling(timeout_seconds) as settlement:
+                report.add(settle(settlement, batch, gateways=settings.gateways))
+        return report
+    finally:
+        ledger.close()
+

@@ -1,0 +1,219 @@
+"""Which observations speak of which event. Two-level, never transitive (DESIGN.md section 2).
+
+Only `attempt_id` makes several observations one event. Operation ids are shared by retries and
+fallbacks: what names an operation but no attempt is evidence on the attempts that name it too.
+Response ids repeat and are invented: they attach an observation only where exactly one event
+carries them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from enum import IntEnum
+from typing import NamedTuple
+
+from costspan.core.join.precedence import TRUST, outcome_of, sort_key
+from costspan.core.schema import Observation, oid_of
+
+AUTHENTICATED = frozenset({"assignment", "principal", "signed"})
+
+
+class Reach(IntEnum):
+    """How far an observation may speak about an event."""
+
+    OWN = 0
+    """The event's own instrument: everything."""
+    FULL = 1
+    """Evidence on a sole (or sole successful) attempt: all but attempt number and retry."""
+    SHARED = 2
+    """Evidence on one of several attempts: owner, cause and delivery only."""
+
+
+class Spoken(NamedTuple):
+    """One observation and how far it speaks here."""
+
+    observation: Observation
+    reach: Reach
+
+
+class Identified(NamedTuple):
+    """Event id -> what speaks of it; and the oids of what speaks of nothing.
+
+    `unmatched`: its response id is carried by several events. `downstream`: a call to a gateway
+    that is metered there, not matched yet. `refused`: (oid, event id) of an attachment that would
+    give an event a second authenticated tenant.
+    """
+
+    events: dict[str, list[Spoken]]
+    unmatched: list[str]
+    downstream: list[str]
+    refused: list[tuple[str, str]]
+
+
+def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) -> Identified:
+    """Sort observations (no two of one oid) into events. The order they come in is irrelevant."""
+    by_attempt: dict[str, list[Observation]] = defaultdict(list)
+    loose: list[Observation] = []
+    for seen in observations:
+        if seen.attempt_id is None or is_downstream(seen, gateways):
+            loose.append(seen)
+        else:
+            by_attempt[seen.attempt_id].append(seen)
+
+    attempts_of: dict[str, set[str]] = defaultdict(set)
+    for attempt_id, own in by_attempt.items():
+        for seen in own:
+            for operation in seen.operation_ids:
+                attempts_of[operation].add(attempt_id)
+
+    events = {
+        attempt_id: [Spoken(seen, Reach.OWN) for seen in own]
+        for attempt_id, own in by_attempt.items()
+    }
+    result = Identified(events, [], [], [])
+    unplaced = _attach_by_operation(loose, attempts_of, events)
+    unplaced = _events_of_operations(unplaced, events, gateways)
+    for event_id in events:
+        _refuse_second_tenant(event_id, result)
+    _place_by_response(unplaced, result, gateways)
+    return result
+
+
+def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
+    """Whether this is the client's view of a call to a base URL that is metered there."""
+    if not gateways or seen.layer in ("gateway", "provider") or not seen.attributes:
+        return False
+    base = seen.attributes.get("base_url")
+    return isinstance(base, str) and any(
+        (base.rstrip("/") + "/").startswith(gateway.rstrip("/") + "/") for gateway in gateways
+    )
+
+
+def _attach_by_operation(
+    loose: list[Observation],
+    attempts_of: dict[str, set[str]],
+    events: dict[str, list[Spoken]],
+) -> list[Observation]:
+    """Give each loose observation to the attempts that name its operations; return the rest."""
+    own_of = {attempt_id: [each.observation for each in own] for attempt_id, own in events.items()}
+    rest: list[Observation] = []
+    for seen in loose:
+        targets: set[str] = set()
+        for operation in seen.operation_ids:
+            targets |= attempts_of.get(operation, set())
+        if not targets:
+            rest.append(seen)
+            continue
+        candidates = targets
+        if len(targets) > 1:
+            candidates = {target for target in targets if outcome_of(own_of[target]) == "ok"}
+        sole = next(iter(candidates)) if len(candidates) == 1 else None
+        for target in targets:
+            events[target].append(Spoken(seen, Reach.FULL if target == sole else Reach.SHARED))
+    return rest
+
+
+def _events_of_operations(
+    loose: list[Observation], events: dict[str, list[Spoken]], gateways: Sequence[str]
+) -> list[Observation]:
+    """Observations that share an operation, directly or through one another, are one event."""
+    leader: dict[str, str] = {}
+
+    def find(operation: str) -> str:
+        root = operation
+        while leader.setdefault(root, root) != root:
+            root = leader[root]
+        while leader[operation] != root:
+            leader[operation], operation = root, leader[operation]
+        return root
+
+    naming: list[Observation] = []
+    rest: list[Observation] = []
+    for seen in loose:
+        if not seen.operation_ids or is_downstream(seen, gateways):
+            rest.append(seen)
+            continue
+        naming.append(seen)
+        first = find(seen.operation_ids[0])
+        for operation in seen.operation_ids[1:]:
+            other = find(operation)
+            # The least id leads, so that the event's id does not depend on the order.
+            first, other = min(first, other), max(first, other)
+            leader[other] = first
+    for seen in naming:
+        event_id = find(seen.operation_ids[0])
+        events.setdefault(event_id, []).append(Spoken(seen, Reach.OWN))
+    return rest
+
+
+def _place_by_response(
+    unplaced: list[Observation], result: Identified, gateways: Sequence[str]
+) -> None:
+    """What names neither attempt nor operation: by response id, else an event of its own."""
+    wanted = {seen.response_id for seen in unplaced if seen.response_id is not None}
+    carriers: dict[str, set[str]] = defaultdict(set)
+    if wanted:
+        for event_id, spoken in result.events.items():
+            for response_id in carried(spoken) & wanted:
+                carriers[response_id].add(event_id)
+    alone: dict[str, list[Observation]] = defaultdict(list)
+    attached: set[str] = set()
+    for seen in unplaced:
+        found = carriers.get(seen.response_id or "", set())
+        if len(found) == 1:
+            (event_id,) = found
+            result.events[event_id].append(Spoken(seen, Reach.FULL))
+            attached.add(event_id)
+        elif len(found) > 1:
+            result.unmatched.append(oid_of(seen))
+        elif is_downstream(seen, gateways):
+            result.downstream.append(oid_of(seen))
+        else:
+            alone[seen.response_id or f"\0{oid_of(seen)}"].append(seen)
+    for together in alone.values():
+        event_id = min(oid_of(seen) for seen in together)
+        result.events[event_id] = [Spoken(seen, Reach.OWN) for seen in together]
+        attached.add(event_id)
+    for event_id in attached:
+        _refuse_second_tenant(event_id, result)
+
+
+def carried(spoken: Collection[Spoken]) -> set[str]:
+    """The response ids an event carries: those of observations that may speak of its result."""
+    return {
+        seen.response_id
+        for seen, reach in spoken
+        if seen.response_id is not None and reach != Reach.SHARED
+    }
+
+
+def _refuse_second_tenant(event_id: str, result: Identified) -> None:
+    """An event never holds two authenticated tenants: the less trusted attachment is refused.
+
+    The event's own observations stay before attachments; among equals the more trusted source,
+    then the one nearest the user.
+    """
+    spoken = result.events[event_id]
+    claiming = [
+        each
+        for each in spoken
+        if each.observation.tenant is not None and each.observation.tenant_source in AUTHENTICATED
+    ]
+    if len({each.observation.tenant for each in claiming}) < 2:
+        return
+    first = min(
+        claiming,
+        key=lambda each: (
+            each.reach != Reach.OWN,
+            TRUST[each.observation.tenant_source],
+            sort_key(each.observation, nearest="user"),
+        ),
+    )
+    kept: list[Spoken] = []
+    for each in spoken:
+        if each in claiming and each.observation.tenant != first.observation.tenant:
+            result.refused.append((oid_of(each.observation), event_id))
+        else:
+            kept.append(each)
+    result.events[event_id] = kept

@@ -1,0 +1,73 @@
+"""Who is believed about what: the orders of DESIGN.md section 2, "Merging observations"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from costspan.core.schema import Observation, Outcome, oid_of
+
+_FROM_PROVIDER = {"provider": 0, "gateway": 1, "sdk": 2, "otel": 2, "framework": 3, "manual": 4}
+_FROM_USER = {layer: 4 - rank for layer, rank in _FROM_PROVIDER.items()}
+_LAST = 9
+
+SWEEP = "sweep"
+"""The source of a sweeper's END: any other observation is believed before it."""
+
+TRUST: dict[str | None, int] = {
+    "assignment": 0,
+    "principal": 1,
+    "signed": 2,
+    "delegating_principal": 3,
+    "context": 4,
+    "metadata": 5,
+    None: 6,
+}
+CAUSE_TRUST: dict[str | None, int] = {"explicit": 0, None: 0, "structure": 1, "inferred": 2}
+USAGE_TRUST: dict[str | None, int] = {"provider": 0, None: 0, "estimated": 1, "missing": 2}
+
+SortKey = tuple[int, bool, int, str]
+
+
+def sort_key(seen: Observation, nearest: Literal["provider", "user"]) -> SortKey:
+    """Nearest first; ties: END before START, greatest seq, least oid."""
+    ranks = _FROM_PROVIDER if nearest == "provider" else _FROM_USER
+    rank = _LAST if seen.source == SWEEP else ranks[seen.layer]
+    return (rank, seen.phase == "start", -seq_of(seen), oid_of(seen))
+
+
+def seq_of(seen: Observation) -> int:
+    """The sequence number, also where only the oid `writer:seq` says it."""
+    if seen.seq is not None:
+        return seen.seq
+    digits = oid_of(seen).rpartition(":")[2]
+    return int(digits) if digits.isdecimal() and len(digits) < 19 else -1
+
+
+def outcome_of(own: Iterable[Observation]) -> Outcome:
+    """What came out of an attempt, by these observations alone."""
+    by_provider = sorted(own, key=lambda seen: sort_key(seen, "provider"))
+    results = [seen.provider_result for seen in by_provider if seen.provider_result is not None]
+    known = [result for result in results if result != "unknown"]
+    by_user = sorted(by_provider, key=lambda seen: sort_key(seen, "user"))
+    deliveries = [seen.delivery for seen in by_user if seen.delivery is not None]
+    return derive_outcome(
+        known[0] if known else (results[0] if results else None),
+        deliveries[0] if deliveries else None,
+    )
+
+
+def derive_outcome(provider_result: str | None, delivery: str | None) -> Outcome:
+    """A delivery other than delivered wins over ok and unknown, never over failed.
+
+    An END without a result is unknown.
+    """
+    if provider_result == "failed":
+        return "failed"
+    if delivery == "blocked":
+        return "blocked"
+    if delivery == "cancelled_by_user":
+        return "cancelled_by_user"
+    if delivery == "cancelled_by_platform":
+        return "cancelled_by_platform"
+    return "ok" if provider_result == "ok" else "unknown"

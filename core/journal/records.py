@@ -1,0 +1,109 @@
+"""The records of the journal and their bytes.
+
+A payload's first byte names its kind: an observation (followed by its sequence number and its
+fields as msgpack) or a control record (tagged msgpack).
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from costspan.core.clean import observation as clean_observation
+from costspan.core.schema import Observation
+
+_OBSERVATION = 1
+_CONTROL = 2
+_PREFIX = struct.Struct("<BQ")
+
+
+class Opened(msgspec.Struct, frozen=True, tag="opened"):
+    """The first record of a segment: who writes here."""
+
+    writer: str
+    pid: int
+    opened_at: int
+
+
+class Refusals(msgspec.Struct, frozen=True, tag="refusals"):
+    """How many records this writer had to refuse since it started, by reason (cumulative)."""
+
+    writer: str
+    counts: dict[str, int]
+    recorded_at: int
+
+
+class Policy(msgspec.Struct, frozen=True, tag="policy"):
+    """Which rules and price books decide events that start at `effective_from` (ns UTC) or later.
+
+    `books` are snapshot hashes in order of precedence; `rules` is the hash of the rule set.
+    """
+
+    rules: str
+    books: tuple[str, ...]
+    effective_from: int
+    by: str
+
+
+class SessionOwner(msgspec.Struct, frozen=True, tag="session_owner"):
+    """A directory row, set by an operator: this session is this tenant's."""
+
+    session: str
+    tenant: str
+    by: str
+    recorded_at: int
+
+
+Control = Opened | Refusals | Policy | SessionOwner
+Record = Observation | Opened | Refusals | Policy | SessionOwner
+
+_encoder = msgspec.msgpack.Encoder()
+_decode_observation = msgspec.msgpack.Decoder(Observation).decode
+_decode_control = msgspec.msgpack.Decoder(Control).decode
+_decode_any = msgspec.msgpack.Decoder().decode
+
+
+def encode_body(observation: Observation) -> bytes:
+    """The fields of an observation as msgpack; `frame_payload` adds the sequence number."""
+    return _encoder.encode(observation)
+
+
+def observation_payload(seq: int, body: bytes) -> bytes:
+    """A journal payload of an encoded observation."""
+    return _PREFIX.pack(_OBSERVATION, seq) + body
+
+
+def control_payload(record: Control) -> bytes:
+    """A journal payload of a control record."""
+    return bytes((_CONTROL,)) + _encoder.encode(record)
+
+
+def decode_body(body: bytes) -> Observation:
+    """An observation from its msgpack fields.
+
+    Fields of a newer version, or values that are not valid here, are flagged, not fatal.
+    """
+    try:
+        return _decode_observation(body)
+    except msgspec.ValidationError:
+        return clean_observation(_decode_any(body))
+
+
+def decode(payload: bytes, writer: str | None) -> Record:
+    """The record in a payload; an observation gets the segment's writer and its own number.
+
+    Raises:
+        ValueError: if the payload is no record (its checksum was right: a newer version wrote it).
+    """
+    if payload[:1] == bytes((_OBSERVATION,)):
+        _, seq = _PREFIX.unpack_from(payload)
+        observation = decode_body(payload[_PREFIX.size :])
+        oid = observation.oid or f"{writer}:{seq}"
+        return msgspec.structs.replace(observation, oid=oid, writer=writer, seq=seq)
+    if payload[:1] == bytes((_CONTROL,)):
+        try:
+            return _decode_control(payload[1:])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"an unknown control record: {error}") from error
+    raise ValueError(f"an unknown record kind {payload[:1]!r}")

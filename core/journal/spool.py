@@ -1,0 +1,153 @@
+"""The spool: one append-only segment per process, and the folder that collects them.
+
+A live writer holds the flock of its segment, so a segment whose lock is free is complete: its
+writer rotated, or died. A frame is one `os.write`; once it returned, the frame survives kill -9.
+A segment gets its name only after it is locked, so that no drainer ever takes a segment that its
+writer has yet to lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from costspan.core.journal.frames import MAGIC, frame, read_frames
+
+SUFFIX = ".seg"
+_UNNAMED = ".new"
+_QUARANTINE = "quarantine"
+
+
+class Segment:
+    """The segment this process appends to. Not thread-safe: the recorder holds the lock."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        unnamed = folder / (name + _UNNAMED)
+        self.path = folder / (name + SUFFIX)
+        self._fd = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            self._good_until = 0
+            self._write(MAGIC)
+            os.rename(unnamed, self.path)
+        except BaseException:
+            os.close(self._fd)
+            unnamed.unlink(missing_ok=True)
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        """How many good bytes the segment holds."""
+        return self._good_until
+
+    def append(self, payload: bytes) -> None:
+        """Append one frame. When this returns, the frame survives the death of the process.
+
+        Raises:
+            OSError: if the frame could not be written whole; the segment is as it was before.
+        """
+        self._write(frame(payload))
+
+    def _write(self, data: bytes) -> None:
+        written = 0
+        try:
+            written = os.write(self._fd, data)
+            if written != len(data):
+                raise OSError(28, f"short write: {written} of {len(data)} bytes")
+        except OSError:
+            # Half a frame would hide every later one from readers.
+            os.ftruncate(self._fd, self._good_until)
+            raise
+        self._good_until += written
+
+    def sync(self) -> None:
+        """Put what was appended on the disk itself (power loss, not only process death)."""
+        os.fdatasync(self._fd)
+
+    def close(self) -> None:
+        """Give the segment up; its lock goes with the descriptor."""
+        os.close(self._fd)
+
+
+class Content(NamedTuple):
+    """A claimed segment: its whole payloads, and where its torn tail was put, if it had one."""
+
+    path: Path
+    payloads: list[bytes]
+    quarantined: Path | None
+
+
+def segments(folder: Path) -> list[Path]:
+    """The segments of a folder, oldest first; none if there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[Content | None]:
+    """The content of a segment no live writer and no other drainer holds; else None.
+
+    A torn tail is copied to the folder `quarantine`, never deleted. The caller unlinks the
+    segment with `finish` once its records are safe elsewhere.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        if not _is_still(path, fd):
+            yield None  # another drainer finished it between our open and our lock
+            return
+        with os.fdopen(os.dup(fd), "rb") as file:
+            data = file.read()
+        frames = read_frames(data)
+        quarantined = None
+        if frames.torn:
+            quarantined = _quarantine(path, data[frames.good_until :], frames.good_until)
+        yield Content(path, frames.payloads, quarantined)
+    finally:
+        os.close(fd)
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _quarantine(path: Path, tail: bytes, offset: int) -> Path:
+    folder = path.parent / _QUARANTINE
+    folder.mkdir(exist_ok=True, mode=0o700)
+    kept = folder / f"{path.stem}@{offset}.torn"
+    if not kept.exists():
+        partial = kept.with_suffix(".part")
+        partial.write_bytes(tail)
+        partial.rename(kept)
+    return kept
+
+
+def finish(content: Content) -> None:
+    """Remove a claimed segment whose records are settled."""
+    content.path.unlink(missing_ok=True)
+
+
+def quarantined(folder: Path) -> list[Path]:
+    """The torn tails kept in a folder."""
+    try:
+        return sorted((folder / _QUARANTINE).glob("*.torn"))
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,127 @@
+"""What the settings ask for, put beside what a ledger already has: the policy records to add.
+
+The first policy of a ledger holds for everything. A later one holds from the moment it is set, so
+that no upgrade and no edited file reprices history: that is what restating is for.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from costspan.core import hooks
+from costspan.core.config import PROFILE_DEFAULT, Config, ConfigError
+from costspan.core.decide import RuleError, RuleSet, load_profile, load_rules
+from costspan.core.journal.records import Policy
+from costspan.core.prices import PriceBook, PriceError
+from costspan.core.settle.ledger import Settlement
+
+
+def rules_of(settings: Config) -> RuleSet:
+    """The rule set the settings name; the default profile if they name none.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
+    try:
+        if settings.rules is None:
+            return load_profile(settings.profile or PROFILE_DEFAULT)
+        return load_rules(settings.rules.read_text("utf-8"), settings.profile)
+    except OSError as error:
+        raise ConfigError(f"rules: {settings.rules} cannot be read: {error}") from error
+    except RuleError as error:
+        raise ConfigError(f"rules: {settings.rules or settings.profile}: {error}") from error
+
+
+def contract_of(settings: Config) -> list[PriceBook]:
+    """The operator's contract book, if the settings name one.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
+    if settings.prices is None:
+        return []
+    try:
+        from costspan.core.prices.contract import load
+
+        return [load(settings.prices)]
+    except (OSError, PriceError, ValueError) as error:
+        raise ConfigError(f"prices: {error}") from error
+
+
+def public_books() -> list[PriceBook]:
+    """The price lists that plugins bring, in order of precedence; none twice."""
+    books: dict[str, PriceBook] = {}
+    for _, found in sorted(hooks.call("prices"), key=lambda each: each[0]):
+        for book in found:
+            books.setdefault(book.id, book)
+    return list(books.values())
+
+
+def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | None:
+    """The policy to add so that the settings hold from now on; None if they hold already.
+
+    Settings that say nothing about rules or prices leave the ledger's own in force, except that
+    a newer version of a public price list is taken up.
+    """
+    held = settlement.policies()
+    if not held:
+        rules = rules_of(settings)
+        books = [*contract_of(settings), *public_books()]
+        return _keep(settlement, rules, books, 0)
+    last = held[-1]
+    says_rules = settings.rules is not None or settings.profile is not None
+    rules_sha256 = last.rules
+    if says_rules:
+        rules = rules_of(settings)
+        settlement.keep_rule_set(rules)
+        rules_sha256 = rules.sha256
+    known = {sha: (name, source) for sha, name, source in settlement.price_book_versions()}
+    public = {name for name, _ in _PUBLIC}
+    contract = [sha for sha in last.books if known[sha][0] not in public]
+    if settings.prices is not None:
+        contract = []
+        for book in contract_of(settings):
+            settlement.keep_price_book(book)
+            contract.append(book.sha256)
+    lists = [sha for sha in last.books if known[sha][0] in public]
+    if _is_newer_installed([known[sha] for sha in lists]):
+        lists = []
+        for book in public_books():
+            settlement.keep_price_book(book)
+            lists.append(book.sha256)
+    books_now = (*contract, *lists)
+    if (rules_sha256, books_now) == (last.rules, last.books):
+        return None
+    return Policy(rules_sha256, books_now, now_ns, "settings")
+
+
+_PUBLIC = (("genai-prices", "genai-prices"), ("litellm", "litellm"))
+"""(book id, distribution) of the public price lists, in order of precedence."""
+
+
+def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:
+    versions = dict(held)
+    for name, distribution in _PUBLIC:
+        try:
+            installed = version(distribution)
+        except PackageNotFoundError:
+            continue
+        kept = versions.get(name)
+        if kept is None or _order(installed) > _order(kept):
+            return True
+    return False
+
+
+def _order(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".") if part.isdecimal())
+
+
+def _keep(
+    settlement: Settlement, rules: RuleSet, books: list[PriceBook], effective_from: int
+) -> Policy:
+    settlement.keep_rule_set(rules)
+    for book in books:
+        settlement.keep_price_book(book)
+    return Policy(
+        rules.sha256, tuple(book.sha256 for book in books), effective_from, "settings"
+    )

@@ -1,0 +1,210 @@
+"""A price book as data: rows of rates, aliases, a content hash, and the bytes a ledger keeps.
+
+Rates are decimal strings in USD (see `units`): "2.50" for `input` is USD 2.50 per 1M tokens.
+Everything that identifies content (row ids, a book's sha256) is derived from canonical JSON, so
+it depends neither on the order of rows nor on how an amount was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from costspan.core.money import MoneyError, decimal_of
+from costspan.core.prices.names import canonical_tier
+
+SCHEMA = "costspan-prices/1"
+Rates = dict[str, str]
+
+
+class PriceError(ValueError):
+    """A price row or book that cannot be used, and why."""
+
+
+class ContextTier(msgspec.Struct, frozen=True):
+    """Rates for the whole request once its prompt is longer than `above_input_tokens`.
+
+    They replace the base rates of the components they name; the others keep the base rate.
+    """
+
+    above_input_tokens: int
+    rates: Rates
+
+
+class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The rates of one model, under one set of terms, for one span of time.
+
+    Attributes:
+        book: id of the book it belongs to.
+        model: the provider's name for the model.
+        provider: who bills, None if the rates hold whoever does.
+        endpoint: endpoint the rates are limited to, None for any.
+        region: region the rates are limited to, None for any.
+        tier: service tier; None is the base row ("", "default", "standard" and "auto" become it).
+        effective_from: first ns UTC in force, None for always before.
+        effective_to: first ns UTC no longer in force, None for still in force.
+        currency: always "USD" for now.
+        rates: component to decimal string, USD per 1M tokens or per one unit.
+        above: context tiers, by rising threshold.
+        id: derived from the content above; never given.
+
+    Raises:
+        PriceError: if a rate is not a non-negative decimal, there are none, or the span is empty.
+    """
+
+    book: str
+    model: str
+    provider: str | None = None
+    endpoint: str | None = None
+    region: str | None = None
+    tier: str | None = None
+    effective_from: int | None = None
+    effective_to: int | None = None
+    currency: str = "USD"
+    rates: Rates
+    above: tuple[ContextTier, ...] = ()
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        name = f"{self.book}: {self.model}" + (f" ({self.tier})" if self.tier else "")
+        if not self.model:
+            raise PriceError(f"{self.book}: a price row without a model")
+        if self.currency != "USD":
+            raise PriceError(f"{name}: currency {self.currency!r}; only USD can be priced")
+        if not self.rates:
+            raise PriceError(f"{name}: no rates; leave the row out if its price is not known")
+        start, end = self.effective_from, self.effective_to
+        if start is not None and end is not None and start >= end:
+            raise PriceError(f"{name}: effective_from must be before effective_to")
+        thresholds = [tier.above_input_tokens for tier in self.above]
+        if len(set(thresholds)) != len(thresholds) or any(above < 0 for above in thresholds):
+            raise PriceError(f"{name}: context tiers need distinct thresholds of 0 or more")
+        above = tuple(
+            ContextTier(tier.above_input_tokens, _rates(tier.rates, name))
+            for tier in sorted(self.above, key=lambda tier: tier.above_input_tokens)
+        )
+        fix = msgspec.structs.force_setattr
+        fix(self, "tier", canonical_tier(self.tier))
+        fix(self, "rates", _rates(self.rates, name))
+        fix(self, "above", above)
+        content = {**msgspec.to_builtins(self), "id": ""}
+        fix(self, "id", hashlib.sha256(_canonical(content)).hexdigest()[:16])
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def in_force(self, at_ns: int) -> bool:
+        """Whether the row holds for a request started at `at_ns` (ns UTC); half-open."""
+        return (self.effective_from is None or self.effective_from <= at_ns) and (
+            self.effective_to is None or at_ns < self.effective_to
+        )
+
+
+class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """Rows from one source.
+
+    Attributes:
+        id: the name reports and precedence use.
+        source: where the rates come from.
+        source_version: the version of that source, None if it has none.
+        rows: any number, in any order.
+        aliases: another name to the model it prices as. `name` holds for every provider that has
+            the model, `provider:name` for that provider alone.
+        defaults: name to the provider meant when nobody says which; a name without one is read
+            as that of the only provider that has it.
+        providers: a provider's name elsewhere to its name in this book, where the source lumps
+            several together (Google's two clouds).
+    """
+
+    id: str
+    source: str = ""
+    source_version: str | None = None
+    rows: tuple[PriceRow, ...] = ()
+    aliases: dict[str, str] = {}
+    defaults: dict[str, str] = {}
+    providers: dict[str, str] = {}
+
+    @classmethod
+    def from_table(
+        cls,
+        id: str,
+        table: Mapping[str, Mapping[str, str]],
+        aliases: Mapping[str, str] | None = None,
+    ) -> PriceBook:
+        """A book from `model` or `model#tier` -> component -> decimal string, for any provider.
+
+        Raises:
+            PriceError: if a row cannot be used.
+        """
+        rows: list[PriceRow] = []
+        for name, rates in table.items():
+            model, _, tier = name.partition("#")
+            rows.append(PriceRow(book=id, model=model, tier=tier or None, rates=dict(rates)))
+        return cls(id=id, source="table", rows=tuple(rows), aliases=dict(aliases or {}))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content, the same for any order of rows and any spelling of amounts."""
+        return hashlib.sha256(_canonical(self._content())).hexdigest()
+
+    def to_bytes(self) -> bytes:
+        """The book as compressed canonical JSON, with its hash; `from_bytes` reads it."""
+        return zlib.compress(_canonical({**self._content(), "sha256": self.sha256}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PriceBook:
+        """The book that `to_bytes` wrote.
+
+        Raises:
+            PriceError: if the bytes are damaged, of another schema, or do not match their hash.
+        """
+        try:
+            content = json.loads(zlib.decompress(data))
+            schema, written = content.pop("schema"), content.pop("sha256")
+            for row in content["rows"]:
+                row.pop("id")
+            book = msgspec.convert(content, cls)
+        except (zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise PriceError(f"not a price book snapshot: {error}") from error
+        if schema != SCHEMA:
+            raise PriceError(f"price book snapshot of schema {schema!r}, not {SCHEMA!r}")
+        if book.sha256 != written:
+            raise PriceError(f"price book {book.id!r} does not match its hash: it was changed")
+        return book
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.source_version, len(self.rows)))
+
+    def __repr__(self) -> str:
+        version = f" {self.source_version}" if self.source_version else ""
+        return f"<PriceBook {self.id}{version}: {len(self.rows)} rows>"
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        content["schema"] = SCHEMA
+        content["rows"] = sorted(content["rows"], key=lambda row: str(row["id"]))
+        return content
+
+
+def _rates(rates: Rates, name: str) -> Rates:
+    plain: Rates = {}
+    for component, text in sorted(rates.items()):
+        try:
+            amount = decimal_of(text)
+        except MoneyError as error:
+            raise PriceError(f"{name}: {component}: {error}") from error
+        if amount < 0:
+            raise PriceError(f"{name}: {component}: a rate cannot be negative: {text}")
+        written = format(amount, "f")
+        plain[component] = written.rstrip("0").rstrip(".") if "." in written else written
+    return plain
+
+
+def _canonical(content: Any) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,1 @@
+"""Reading the books: totals by any field, events, and the explanation of any of them."""

@@ -1,0 +1,92 @@
+"""Building the books anew from the journal: the derived tables are thrown away, nothing else.
+
+The new books are complete before they take the old ones' place, and the nets of every owner, bucket
+and period are compared first: books that differ are refused and named, not swapped in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from costspan.core.config import Config
+from costspan.core.drain import RECORDS_PER_SETTLEMENT
+from costspan.core.schema import Observation
+from costspan.core.settle import Report, settle
+from costspan.core.settle.ledger import Ledger, open_url
+
+Nets = dict[tuple[str, str, str], tuple[int, int]]
+"""(owner, bucket, effective period) -> (cost, charge) in pico-USD."""
+
+
+def nets(ledger: Ledger) -> Nets:
+    """The books of a ledger, by owner, bucket and effective period; without what nets to nothing."""
+    sums: dict[tuple[str, str, str], list[int]] = {}
+    for roll_up in ledger.roll_ups():
+        line = roll_up.line
+        total = sums.setdefault((line.owner, line.bucket, line.effective_period), [0, 0])
+        total[0] += roll_up.cost
+        total[1] += roll_up.charge
+    return {key: (cost, charge) for key, (cost, charge) in sums.items() if cost or charge}
+
+
+def copy_books(
+    old: Ledger,
+    new: Ledger,
+    gateways: tuple[str, ...],
+    progress: Callable[[Report], None] | None = None,
+) -> Report:
+    """Settle the whole journal of one ledger into another, under the same policies."""
+    _, rules, books = old.policy_parts()
+    with new.settling(30.0) as settlement:
+        for rule_set in rules.values():
+            settlement.keep_rule_set(rule_set)
+        for book in books.values():
+            settlement.keep_price_book(book)
+        report = settle(settlement, [], old.controls())
+    for batch in _batches(old):
+        with new.settling(30.0) as settlement:
+            report.add(settle(settlement, batch, gateways=gateways))
+        if progress is not None:
+            progress(report)
+    return report
+
+
+def _batches(old: Ledger) -> Iterator[list[Observation]]:
+    journal = old.journal()
+    while batch := list(islice(journal, RECORDS_PER_SETTLEMENT)):
+        yield batch
+
+
+class Differs(Exception):
+    """The rebuilt books differ: a sign of a bug or of tampering, so the old ones stay."""
+
+    def __init__(self, differences: list[str]) -> None:
+        super().__init__(f"{len(differences)} lines differ")
+        self.differences = differences
+
+
+def rebuild(settings: Config, progress: Callable[[Report], None] | None = None) -> Report:
+    """Rebuild the ledger of the settings in place, in one transaction.
+
+    Raises:
+        Differs: if the nets came out different; the old books stay.
+        LedgerMissing: if there is no ledger.
+        LedgerError: if it cannot be read or written; the old one is as it was.
+    """
+    ledger = open_url(settings.ledger_url, create=False)
+    try:
+        # Nobody may settle into books that are about to be replaced: the lease is held throughout.
+        with ledger.rebuilding() as fresh:
+            report = copy_books(ledger, fresh, settings.gateways, progress)
+            before, after = nets(ledger), nets(fresh)
+            differences = [
+                f"{' '.join(key)}: was {before.get(key)}, rebuilt {after.get(key)}"
+                for key in sorted(before.keys() | after.keys())
+                if before.get(key) != after.get(key)
+            ]
+            if differences:
+                raise Differs(differences)
+        return report
+    finally:
+        ledger.close()

@@ -1,0 +1,204 @@
+"""This process's recorder and its background drain: what the public names act on.
+
+Nothing is opened before the first record. The thread syncs once a second and drains every few
+seconds; durability depends on neither, nor on the drain at exit, which only shortens the wait.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from costspan.core import config, context, counters, identifiers
+from costspan.core.recorder import Ack, Recorder, Refused
+from costspan.core.schema import Observation
+
+if TYPE_CHECKING:
+    from costspan.core.drain import Drained
+    from costspan.core.read.books import Books
+
+SYNC_SECONDS = 1.0
+DRAIN_SECONDS = 5.0
+
+
+class _Process:
+    """The state of one process; a forked child starts its own."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.settings: config.Config | None = None
+        self.recorder: Recorder | None = None
+        self.background = True
+        self.drainer: _Drainer | None = None
+
+
+_process = _Process()
+
+
+def configure(
+    ledger: str | os.PathLike[str] | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    rules: str | os.PathLike[str] | None = None,
+    prices: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    gateways: tuple[str, ...] | list[str] | None = None,
+    *,
+    background: bool = True,
+) -> config.Config:
+    """Say where the books are and what decides them; returns the settings in force.
+
+    Args:
+        ledger: URL (`sqlite:///path`) or path of the ledger.
+        spool: Folder of this machine's segments.
+        rules: TOML file of ownership rules, in front of the profile's.
+        prices: TOML contract file, in front of the public price lists.
+        profile: `billing` (default) or `chargeback`.
+        gateways: Base URLs that are metered themselves; calls to them make no second event.
+        background: Drain in a background thread of this process. Without it, records wait in
+            the spool for `flush()` or `costspan drain`.
+
+    Raises:
+        ConfigError: for a setting that cannot be used.
+    """
+    settings = config.load(
+        {
+            "ledger": os.fspath(ledger) if ledger is not None else None,
+            "spool": os.fspath(spool) if spool is not None else None,
+            "rules": os.fspath(rules) if rules is not None else None,
+            "prices": os.fspath(prices) if prices is not None else None,
+            "profile": profile,
+            "gateways": tuple(gateways) if gateways is not None else None,
+        }
+    )
+    with _process.lock:
+        if _process.recorder is not None:
+            _process.recorder.rotate()
+            if _process.recorder.folder != settings.spool:
+                _process.recorder = None
+        _process.settings = settings
+        _process.background = background
+    return settings
+
+
+def settings() -> config.Config:
+    """The settings in force; read from the environment and files at first use."""
+    with _process.lock:
+        if _process.settings is None:
+            _process.settings = config.load()
+        return _process.settings
+
+
+def recorder() -> Recorder:
+    """This process's recorder, started at first use."""
+    with _process.lock:
+        if _process.recorder is None:
+            _process.recorder = Recorder(settings().spool)
+            if _process.background and _process.drainer is None:
+                _process.drainer = _Drainer()
+                # At interpreter shutdown no thread can start; the records are safe without it.
+                with contextlib.suppress(RuntimeError):
+                    _process.drainer.start()
+        return _process.recorder
+
+
+def record(fields: dict[str, Any] | Observation) -> Ack | Refused:
+    """Record one observation. Never raises, never blocks, does no network; see `recorder`."""
+    try:
+        active = _process.recorder or recorder()
+        if isinstance(fields, Observation):
+            return active.record(fields)
+        return active.record_fields(fields)
+    except Exception as error:
+        counters.count(f"refused:{type(error).__name__}")
+        return Refused(f"{type(error).__name__}: {error}")
+
+
+def flush(timeout: float | None = None) -> Drained:
+    """Settle everything recorded so far into the ledger; returns what was done.
+
+    Args:
+        timeout: Seconds to wait for another process that is settling; None waits 30 s.
+
+    Raises:
+        LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
+    """
+    from costspan.core import drain
+
+    if _process.recorder is not None:
+        _process.recorder.rotate()
+    return drain.drain(settings(), timeout_seconds=30.0 if timeout is None else timeout)
+
+
+def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
+    """The books to read, at `url` or where the settings say. Reading never creates a ledger.
+
+    Raises:
+        LedgerMissing: if there is no ledger there.
+    """
+    from costspan.core.read.books import Books
+    from costspan.core.settle.ledger import open_url
+
+    found = settings().ledger_url if url is None else os.fspath(url)
+    return Books(open_url(found if "://" in found else f"sqlite:///{found}", create=False))
+
+
+class _Drainer(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="costspan-drain", daemon=True)
+        self._stop_asked = threading.Event()
+
+    def run(self) -> None:
+        waited = 0.0
+        while not self._stop_asked.wait(SYNC_SECONDS):
+            waited += SYNC_SECONDS
+            active = _process.recorder
+            if active is None:
+                continue
+            active.sync()
+            if waited >= DRAIN_SECONDS:
+                waited = 0.0
+                _drain_quietly()
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+
+
+def _drain_quietly() -> None:
+    """Drain; what goes wrong is counted and tried again later: the records stay in the spool."""
+    try:
+        flush(timeout=1.0)
+    except Exception as error:
+        counters.count(f"drain_failed:{type(error).__name__}")
+
+
+def _at_exit() -> None:
+    """Shorten the wait for the books where atexit runs at all; nothing depends on it."""
+    drainer, active = _process.drainer, _process.recorder
+    if drainer is None or active is None:
+        return
+    drainer.stop()
+    drainer.join(5.0)
+    active.sync()
+    _drain_quietly()
+
+
+def _after_fork_in_child() -> None:
+    inherited = _process.recorder
+    _process.lock = threading.RLock()
+    _process.drainer = None  # threads do not survive a fork
+    counters.after_fork()
+    identifiers.after_fork()
+    if inherited is not None:
+        inherited.after_fork()
+        if _process.background:
+            _process.drainer = None
+            _process.recorder = None  # the next record starts recorder and thread again
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+__all__ = ["configure", "context", "flush", "open_ledger", "record", "recorder", "settings"]

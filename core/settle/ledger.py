@@ -1,0 +1,277 @@
+"""What a ledger must offer: a journal that forgets nothing, and a place for derived books.
+
+A ledger decides nothing. It keeps observations by their oid, finds them by the ids they name, keeps
+one `Settled` per event, and appends postings. One settler at a time holds a `Settlement`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from costspan.core.decide import Decision, RuleSet
+from costspan.core.join import Event
+from costspan.core.journal.records import Control, Policy
+from costspan.core.prices import PriceBook
+from costspan.core.schema import Observation
+
+
+class LedgerError(Exception):
+    """A ledger that cannot be opened, read or written; the text says what was kept."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger at this place, and reading creates none."""
+
+
+class LedgerBusy(LedgerError):
+    """Another settler holds the lease; the records stay in the spool."""
+
+
+class Line(msgspec.Struct, frozen=True, array_like=True):
+    """Where an amount of an event stands in the books. `effective_period` is YYYY-MM, UTC."""
+
+    owner: str
+    bucket: str
+    pool: str | None
+    effective_period: str
+    day: str
+    model: str
+
+
+class Amount(msgspec.Struct, frozen=True, array_like=True):
+    """Cost and charge in pico-USD."""
+
+    cost: int
+    charge: int
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as it stands: its facts, its decision (None while open), and what is posted for it."""
+
+    event: Event
+    decision: Decision | None = None
+    posted: tuple[tuple[Line, Amount], ...] = ()
+
+
+class Node(NamedTuple):
+    """What an event tells its descendants."""
+
+    tenant: str | None
+    session: str | None
+    parent: str | None
+    kind: str | None
+
+
+class Posting(NamedTuple):
+    """One append-only entry: a difference on one line. Amounts are pico-USD, signed.
+
+    `events` is +1 where the event comes to stand on the line, -1 where it leaves it, else 0.
+    """
+
+    event_id: str
+    line: Line
+    posted_period: str
+    amount: Amount
+    events: int
+
+
+class Appended(NamedTuple):
+    """What `append` made of a batch: what is new (or won over another payload of its oid)."""
+
+    fresh: list[Observation]
+    duplicates: int
+    conflicts: int
+
+
+class Settlement(Protocol):
+    """One transaction of the settler that holds the lease. Leaving it normally commits it."""
+
+    def append(self, observations: Collection[Observation]) -> Appended:
+        """Keep observations; an oid already kept with the same payload is a duplicate."""
+        ...
+
+    def append_control(self, records: Iterable[Control]) -> list[Control]:
+        """Keep control records; returns those not kept before."""
+        ...
+
+    def component(self, seeds: Collection[Observation]) -> list[Observation]:
+        """Every observation that identity could join with the seeds, the seeds included."""
+        ...
+
+    def settled(self, event_ids: Collection[str]) -> dict[str, Settled]:
+        """The events of these ids that exist."""
+        ...
+
+    def place(self, events: Collection[Settled], removed: Collection[str]) -> None:
+        """Make events findable by their names, with their new facts; forget the removed ones."""
+        ...
+
+    def save(self, events: Collection[Settled]) -> None:
+        """Keep what was decided and posted."""
+        ...
+
+    def resolve(self, references: Collection[str]) -> dict[str, str]:
+        """Reference -> event id, by attempt id, else operation id, oid or span id (least event)."""
+        ...
+
+    def nodes(self, event_ids: Collection[str]) -> dict[str, Node]:
+        """What these events tell their descendants."""
+        ...
+
+    def children(self, names: Collection[str]) -> set[str]:
+        """The events whose parent is one of these names."""
+        ...
+
+    def in_sessions(self, sessions: Collection[str]) -> set[str]:
+        """The events of these sessions."""
+        ...
+
+    def started_since(self, at_ns: int) -> set[str]:
+        """The events that started at or after this time."""
+        ...
+
+    def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
+        """Session -> tenant where the directory is trusted and of one mind."""
+        ...
+
+    def policies(self) -> list[Policy]:
+        """Every policy record, oldest `effective_from` first."""
+        ...
+
+    def rule_set(self, sha256: str) -> RuleSet:
+        """A kept rule set."""
+        ...
+
+    def price_book(self, sha256: str) -> PriceBook:
+        """A kept price-book snapshot."""
+        ...
+
+    def keep_rule_set(self, rules: RuleSet) -> None:
+        """Keep a rule set by its hash."""
+        ...
+
+    def keep_price_book(self, book: PriceBook) -> None:
+        """Keep a price-book snapshot by its hash."""
+        ...
+
+    def price_book_versions(self) -> list[tuple[str, str, str | None]]:
+        """(sha256, id, source version) of every kept snapshot."""
+        ...
+
+    def post(self, postings: Collection[Posting]) -> None:
+        """Append postings and roll them up, in this transaction."""
+        ...
+
+    def list_problems(self, problems: Mapping[str, Collection[tuple[str, str]]]) -> None:
+        """Replace the listed problems of these oids: oid -> (kind, event id or '')."""
+        ...
+
+
+class RollUp(NamedTuple):
+    """A line of the books with its net amounts and how many events stand on it."""
+
+    line: Line
+    posted_period: str
+    cost: int
+    charge: int
+    events: int
+
+
+class Ledger(Protocol):
+    """A store of the books."""
+
+    url: str
+
+    def settling(self, timeout_seconds: float) -> AbstractContextManager[Settlement]:
+        """Hold the settler's lease.
+
+        Raises:
+            LedgerBusy: if another settler holds it longer than this.
+        """
+        ...
+
+    def rebuilding(self) -> AbstractContextManager[Ledger]:
+        """An empty ledger to fill; left normally, its books replace this one's, all at once.
+
+        Holds the settler's lease throughout. Leaving with an exception changes nothing.
+        """
+        ...
+
+    def roll_ups(self, period: str | None = None) -> Iterator[RollUp]:
+        """Every line that an event stands on or an amount is left on."""
+        ...
+
+    def events(self, ids: Collection[str] | None = None) -> Iterator[Settled]:
+        """Every event, or these; in order of id."""
+        ...
+
+    def find_events(self, name: str) -> list[str]:
+        """The ids of the events that this names: any id of theirs, their request, trace, response
+        or session."""
+        ...
+
+    def children(self, names: Collection[str]) -> set[str]:
+        """The events whose parent is one of these names."""
+        ...
+
+    def named(self, name: str) -> list[str]:
+        """The events that a parent reference of this name could mean."""
+        ...
+
+    def component_of(self, event_ids: Collection[str]) -> list[Observation]:
+        """Every observation that identity could join with these events."""
+        ...
+
+    def postings(self, event_id: str) -> list[Posting]:
+        """The entries of an event, oldest first."""
+        ...
+
+    def problems(self) -> list[tuple[str, str, str]]:
+        """(kind, oid, event id) of what posts nothing: unmatched, downstream, identity_conflict,
+        conflict."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """How many: observations, events, open, unpriced, postings, refused, …."""
+        ...
+
+    def journal(self) -> Iterator[Observation]:
+        """Every observation kept, in the order it came, losers of a conflict included."""
+        ...
+
+    def controls(self) -> list[Control]:
+        """Every control record kept, in the order it came."""
+        ...
+
+    def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:
+        """Every policy, rule set and price book the books were decided by, by hash."""
+        ...
+
+    def writers(self) -> list[tuple[str, int, int]]:
+        """(writer, greatest seq, records kept) of every writer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+def open_url(url: str, *, create: bool) -> Ledger:
+    """The ledger at `url`, opened by the plugin whose scheme it is.
+
+    Raises:
+        LedgerMissing: if there is none and `create` is false.
+        LedgerError: if no plugin knows the scheme, or it cannot be opened.
+    """
+    from costspan.core import hooks
+
+    for implementation in hooks.plugins().hook.open_ledger.get_hookimpls():
+        ledger: Ledger | None = implementation.function(url=url, create=create)
+        if ledger is not None:
+            return ledger
+    scheme = url.partition(":")[0]
+    raise LedgerError(f"no plugin opens ledgers of scheme {scheme!r}: {url}")

@@ -1,0 +1,68 @@
+"""Ancestors: nearest first, over links of ours or signed ones; in a cycle the least id drops its.
+
+Pure over the two look-ups it is given: reference -> event id, event id -> `Node`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from costspan.core.decide import Lineage
+from costspan.core.settle.ledger import Node
+
+
+def ancestors(
+    event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]
+) -> list[str]:
+    """The chain of ancestors of an event, nearest first, without itself."""
+    chain = [event_id]
+    position = {event_id: 0}
+    for parent in _links(event_id, nodes, resolved):
+        if parent in position:
+            cycle = chain[position[parent] :]
+            cut = chain.index(min(cycle))
+            # The least of the cycle has no parent. An event before the cycle, or in it, sees the
+            # ancestors up to that one.
+            return chain[1 : cut + 1]
+        position[parent] = len(chain)
+        chain.append(parent)
+    return chain[1:]
+
+
+def _links(
+    event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]
+) -> Iterator[str]:
+    while True:
+        node = nodes.get(event_id)
+        if node is None or node.parent is None:
+            return
+        parent = resolved.get(node.parent)
+        if parent is None:
+            return
+        yield parent
+        event_id = parent
+
+
+def lineage_of(
+    event_id: str,
+    nodes: Mapping[str, Node],
+    resolved: Mapping[str, str],
+    session_owners: Mapping[str, str],
+) -> Lineage:
+    """The tenant that O5 finds: the nearest ancestor's, else the session's; and what was walked."""
+    chain = ancestors(event_id, nodes, resolved)
+    own = nodes[event_id]
+    under_tool = False
+    tenant = via = None
+    session = own.session
+    for ancestor in chain:
+        node = nodes[ancestor]
+        under_tool = under_tool or node.kind == "tool"
+        if tenant is None and node.tenant is not None:
+            tenant, via = node.tenant, ancestor
+        if session is None:
+            session = node.session
+    if tenant is None and session is not None:
+        tenant = session_owners.get(session)
+        via = f"session {session}" if tenant is not None else None
+    return Lineage(tenant, via, under_tool, tuple(chain))

@@ -1,0 +1,42 @@
+"""Which rules and price books decide an event: the policy in force when it started."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+from costspan.core.decide import RuleSet
+from costspan.core.join import Event
+from costspan.core.journal.records import Policy
+from costspan.core.prices import Prices
+from costspan.core.settle.ledger import Settlement
+
+
+class InForce(NamedTuple):
+    """What decides an event."""
+
+    rules: RuleSet
+    prices: Prices
+
+
+class Policies:
+    """Every policy of a ledger, loaded when an event needs it."""
+
+    def __init__(self, settlement: Settlement) -> None:
+        self._settlement = settlement
+        self._policies = settlement.policies()
+        self._starts = [policy.effective_from for policy in self._policies]
+        self._loaded: dict[tuple[str, tuple[str, ...]], InForce] = {}
+
+    def at(self, event: Event) -> InForce:
+        """The policy in force when the event started; the first one for anything before it."""
+        started = event.facts.started_at or event.facts.recorded_at or 0
+        policy = self._policies[max(0, bisect_right(self._starts, started) - 1)]
+        return self._load(policy)
+
+    def _load(self, policy: Policy) -> InForce:
+        key = (policy.rules, policy.books)
+        if key not in self._loaded:
+            books = [self._settlement.price_book(sha256) for sha256 in policy.books]
+            self._loaded[key] = InForce(self._settlement.rule_set(policy.rules), Prices(books))
+        return self._loaded[key]

@@ -1,0 +1,1 @@
+"""Ledgers: stores of the books. Each implements the protocols of `costspan.core.settle.ledger`."""

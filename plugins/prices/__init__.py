@@ -1,0 +1,1 @@
+"""Sources of price books: the operator's contract file, genai-prices, LiteLLM's map."""

@@ -1,0 +1,44 @@
+"""Fixtures every part shares: books in a folder of the test's own, and a look into the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import costspan
+import pytest
+from costspan.core import runtime
+from costspan.core.journal import records, spool
+from costspan.core.schema import Observation
+
+
+@pytest.fixture
+def books_at(tmp_path: Path) -> Iterator[Path]:
+    """A configured process: ledger and spool in a fresh folder, no background drain."""
+    costspan.configure(
+        ledger=tmp_path / "ledger.db", spool=tmp_path / "spool", background=False
+    )
+    yield tmp_path
+    runtime.recorder().rotate()
+
+
+@pytest.fixture
+def recorded(books_at: Path) -> Callable[[], list[Observation]]:
+    """What this test recorded so far, in order, read from the real spool files."""
+
+    def read() -> list[Observation]:
+        runtime.recorder().rotate()
+        found: list[Observation] = []
+        for path in spool.segments(books_at / "spool"):
+            with spool.claim(path) as content:
+                assert content is not None, f"{path} is still being written"
+                writer = None
+                for payload in content.payloads:
+                    record = records.decode(payload, writer)
+                    if isinstance(record, records.Opened):
+                        writer = record.writer
+                    elif isinstance(record, Observation):
+                        found.append(record)
+        return found
+
+    return read
