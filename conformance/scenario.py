@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from costspan.core import clean
 from costspan.core.decide import load_profile
@@ -58,7 +58,7 @@ class ScenarioFile:
             raise ScenarioError(f"{path}: {error}") from error
         if not isinstance(plain, dict):
             raise ScenarioError(f"{path}: not a JSON object")
-        return cls(plain, str(path))
+        return cls(cast("dict[str, Any]", plain), str(path))
 
     def play(self, scenario: Mapping[str, Any], batches: int = 1) -> dict[str, Any]:
         """The books of one scenario, in the format of its `expected` block.
@@ -198,7 +198,7 @@ def _amount(pico: int | None) -> str | None:
 
 
 def differences(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """Where the books are not as expected, a line each; in `totals` only what is expected counts."""
+    """Where the books differ, a line each; of `totals` only the expected keys are compared."""
     wrong: list[str] = []
     for block in ("events", "ledger", "totals", "by_period"):
         if block not in expected:

@@ -5,9 +5,9 @@ Nothing here may be used for an id: two cut ids could meet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 TEXT_CHARS_MAX = 256
 MAP_KEYS_MAX = 64
@@ -28,6 +28,18 @@ class Cut(NamedTuple):
     kept: Any
 
 
+def mapping(value: object) -> Mapping[object, object]:
+    """`value`, if it is a mapping.
+
+    Raises:
+        Invalid: if it is none.
+    """
+    # Asking a type is a tenth of asking an abstract class.
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise Invalid("invalid")
+    return cast("Mapping[object, object]", value)
+
+
 def plain_text(value: object) -> str:
     """A plain str of any value: encoders refuse subclasses, and an enum's text is its value."""
     return str.__str__(value if isinstance(value, str) else str(value))
@@ -43,6 +55,8 @@ def text(value: object) -> str:
 
 def short_text(value: object) -> str | Cut:
     """As `text`, saying whether it was cut."""
+    if type(value) is str and len(value) <= TEXT_CHARS_MAX and value.isprintable():
+        return value  # nearly always
     plain = plain_text(value)
     kept = text(plain)
     return kept if len(plain) <= TEXT_CHARS_MAX else Cut(kept)
@@ -72,18 +86,9 @@ def _bounded(value: object, room: _Room, depth: int = 0) -> Any:
     if type(value) is int and -(2**63) <= value < 2**63:
         return value
     if isinstance(value, Mapping):
-        return _bounded_mapping(value, room, depth)
+        return _bounded_mapping(cast("Mapping[object, object]", value), room, depth)
     if isinstance(value, (list, tuple, set, frozenset)):
-        if depth == DEPTH_MAX:
-            return room.left_out(f"{len(value)} items")
-        kept: list[Any] = []
-        for item in islice(value, MAP_KEYS_MAX):
-            if room.chars <= 0:
-                break
-            kept.append(_bounded(item, room, depth + 1))
-        if len(kept) < len(value):
-            kept.append(room.left_out(f"{len(value)} items"))
-        return kept
+        return _bounded_items(cast("Collection[object]", value), room, depth)
     try:
         plain = plain_text(value if isinstance(value, str) else repr(value))
     except Exception:  # a hostile __repr__, or an int of too many digits
@@ -94,7 +99,20 @@ def _bounded(value: object, room: _Room, depth: int = 0) -> Any:
     return plain.encode("utf-8", "replace").decode()
 
 
-def _bounded_mapping(value: Mapping[Any, Any], room: _Room, depth: int) -> Any:
+def _bounded_items(value: Collection[object], room: _Room, depth: int) -> Any:
+    if depth == DEPTH_MAX:
+        return room.left_out(f"{len(value)} items")
+    kept: list[Any] = []
+    for item in islice(value, MAP_KEYS_MAX):
+        if room.chars <= 0:
+            break
+        kept.append(_bounded(item, room, depth + 1))
+    if len(kept) < len(value):
+        kept.append(room.left_out(f"{len(value)} items"))
+    return kept
+
+
+def _bounded_mapping(value: Mapping[object, object], room: _Room, depth: int) -> Any:
     if depth == DEPTH_MAX:
         return room.left_out(f"{len(value)} keys")
     kept: dict[str, Any] = {}
@@ -115,8 +133,6 @@ def bounded_map(value: object) -> dict[str, Any] | Cut:
     Raises:
         Invalid: if it is no mapping.
     """
-    if not isinstance(value, Mapping):
-        raise Invalid("invalid")
     room = _Room()
-    kept: dict[str, Any] = _bounded_mapping(value, room, 0)
+    kept: dict[str, Any] = _bounded_mapping(mapping(value), room, 0)
     return Cut(kept) if room.cut else kept

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from itertools import islice
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from costspan.core import schema
 from costspan.core.bounded import (
@@ -21,6 +21,7 @@ from costspan.core.bounded import (
     Cut,
     Invalid,
     bounded_map,
+    mapping,
     plain_text,
     short_text,
     text,
@@ -52,7 +53,7 @@ def tenant_id(value: object) -> str:
     """
     if not isinstance(value, str) or not value or len(value) > 4 * TENANT_CHARS_MAX:
         raise Invalid("tenant_invalid")
-    text = plain_text(value)
+    text = value if type(value) is str else plain_text(value)
     if text.isascii():
         bad = not text.isprintable()
     else:
@@ -65,7 +66,7 @@ def tenant_id(value: object) -> str:
 
 def identifier(value: object) -> str | None:
     """An id kept verbatim or, if it is too long or not printable, as its digest; empty is None."""
-    text = plain_text(value)
+    text = value if type(value) is str else plain_text(value)
     if not text or not text.strip("0-"):
         return None  # empty and all-zero ids name nothing
     if len(text) > ID_CHARS_MAX or not text.isprintable():
@@ -109,10 +110,14 @@ def usage(value: object) -> dict[str, int]:
     Raises:
         Invalid: for a negative, fractional, boolean, NaN or absurd count.
     """
-    if not isinstance(value, Mapping) or len(value) > MAP_KEYS_MAX:
+    try:
+        components = mapping(value)
+    except Invalid:
+        raise Invalid("invalid_usage") from None
+    if len(components) > MAP_KEYS_MAX:
         raise Invalid("invalid_usage")
     counts: dict[str, int] = {}
-    for name, count in value.items():
+    for name, count in components.items():
         if type(count) is float and count.is_integer() and 0 <= count <= TOKENS_MAX:
             count = int(count)  # JSON writers turn 100 into 100.0
         if type(name) is not str or type(count) is not int or not 0 <= count <= TOKENS_MAX:
@@ -124,10 +129,11 @@ def usage(value: object) -> dict[str, int]:
 
 
 def _members(value: object) -> dict[str, int]:
-    if not isinstance(value, Mapping) or len(value) > MEMBERS_MAX:
+    members = mapping(value)
+    if len(members) > MEMBERS_MAX:
         raise Invalid("invalid")
     counts: dict[str, int] = {}
-    for name, count in value.items():
+    for name, count in members.items():
         try:
             owner = tenant_id(name)
         except Invalid:
@@ -162,37 +168,45 @@ def usd(value: object) -> str:
 
 
 def _labels(value: object) -> dict[str, str] | Cut:
-    if not isinstance(value, Mapping):
-        raise Invalid("invalid")
+    labels = mapping(value)
     kept: dict[str, str] = {}
-    cut = len(value) > MAP_KEYS_MAX
-    for name, content in islice(value.items(), MAP_KEYS_MAX):
-        key, short = plain_text(name), short_text(content)
+    cut = len(labels) > MAP_KEYS_MAX
+    for name, content in islice(labels.items(), MAP_KEYS_MAX):
+        key = name if type(name) is str else plain_text(name)
+        short = short_text(content)
         cut = cut or len(key) > KEY_CHARS_MAX or isinstance(short, Cut)
         kept[text(key)[:KEY_CHARS_MAX]] = short.kept if isinstance(short, Cut) else short
     return Cut(kept) if cut else kept
 
 
-def _operation_ids(value: object) -> tuple[str, ...] | Cut:
-    names: object = [value] if isinstance(value, str) else value
-    if not isinstance(names, Iterable):
+def _first(value: object, items_max: int) -> list[object]:
+    """The first items of an iterable, which need not end."""
+    if type(value) is not tuple and not isinstance(value, Iterable):
         raise Invalid("invalid")
-    first = list(islice(names, MAP_KEYS_MAX + 1))  # an iterable need not end
-    kept = (identifier(name) for name in first[:MAP_KEYS_MAX])
-    ids = tuple(dict.fromkeys(name for name in kept if name is not None))
+    return list(islice(cast("Iterable[object]", value), items_max))
+
+
+def _operation_ids(value: object) -> tuple[str, ...] | Cut:
+    names = [value] if isinstance(value, str) else value
+    first = _first(names, MAP_KEYS_MAX + 1)
+    kept = dict.fromkeys([identifier(name) for name in first[:MAP_KEYS_MAX]])
+    ids = tuple([name for name in kept if name is not None])
     return ids if len(first) <= MAP_KEYS_MAX else Cut(ids)
 
 
 def _flags(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if value == ():
+        return ()
+    if isinstance(value, str):
         raise Invalid("invalid")
-    return tuple(dict.fromkeys(text(flag) for flag in islice(value, MAP_KEYS_MAX)))
+    return tuple(dict.fromkeys(text(flag) for flag in _first(value, MAP_KEYS_MAX)))
 
 
 def _prompt_template(value: object) -> tuple[str, str]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
+    named = _first(value, 3)
+    if isinstance(value, str) or len(named) != 2:
         raise Invalid("invalid")
-    return text(value[0]), text(value[1])
+    return text(named[0]), text(named[1])
 
 
 _IDS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar, Token, copy_context
@@ -197,7 +197,7 @@ def attribute(
     feature: str | None = None,
     request_id: str | None = None,
     labels: Mapping[str, object] | None = None,
-) -> Iterator[Context]:
+) -> Generator[Context]:
     """Everything started inside belongs to `tenant` (and to this session, user, feature).
 
     What is not given is inherited. Inside a request with an authenticated principal that may not
@@ -249,7 +249,7 @@ def bind(tenant: str | None = None, session: str | None = None, user: str | None
 @contextmanager
 def work(
     cause: schema.Cause, initiator: schema.Initiator | None = None, name: str | None = None
-) -> Iterator[Context]:
+) -> Generator[Context]:
     """What is started inside has this cause, said explicitly.
 
     The initiator is the platform for overhead causes, the user for what a user asks for directly,
@@ -263,7 +263,7 @@ def work(
 
 
 @contextmanager
-def detached(*, keep_owner: bool = False) -> Iterator[Context]:
+def detached(*, keep_owner: bool = False) -> Generator[Context]:
     """Free what is started inside from the request that started it.
 
     A worker that lives longer than the request must not pin the first request's tenant for ever.
@@ -294,7 +294,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
         # A Context object can be entered once at a time: each call runs in a copy of its own.
-        return captured.run(function, *args, **kwargs)
+        return captured.copy().run(function, *args, **kwargs)
 
     return carried
 

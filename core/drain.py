@@ -150,4 +150,3 @@ def add_observations(
         return report
     finally:
         ledger.close()
-

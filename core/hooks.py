@@ -61,7 +61,7 @@ def _failed(plugin: str, hook: str, error: BaseException) -> None:
 
 @cache
 def plugins() -> pluggy.PluginManager:
-    """Every plugin that could be loaded, found by entry point, ours the same way as a stranger's."""
+    """Every plugin that could be loaded, ours found by entry point the way a stranger's is."""
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(Specs)
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

@@ -13,7 +13,11 @@ from costspan.core.config import PROFILE_DEFAULT, Config, ConfigError
 from costspan.core.decide import RuleError, RuleSet, load_profile, load_rules
 from costspan.core.journal.records import Policy
 from costspan.core.prices import PriceBook, PriceError
+from costspan.core.prices.contract import load
 from costspan.core.settle.ledger import Settlement
+
+_PUBLIC = (("genai-prices", "genai-prices"), ("litellm", "litellm"))
+"""(name of plugin and book, distribution) of the public price lists, in order of precedence."""
 
 
 def rules_of(settings: Config) -> RuleSet:
@@ -41,17 +45,19 @@ def contract_of(settings: Config) -> list[PriceBook]:
     if settings.prices is None:
         return []
     try:
-        from costspan.core.prices.contract import load
-
         return [load(settings.prices)]
     except (OSError, PriceError, ValueError) as error:
         raise ConfigError(f"prices: {error}") from error
 
 
 def public_books() -> list[PriceBook]:
-    """The price lists that plugins bring, in order of precedence; none twice."""
+    """The price lists that plugins bring, the public ones last and in their order; none twice."""
     books: dict[str, PriceBook] = {}
-    for _, found in sorted(hooks.call("prices"), key=lambda each: each[0]):
+    public = [name for name, _ in _PUBLIC]
+    for _, found in sorted(
+        hooks.call("prices"),
+        key=lambda each: (public.index(each[0]) if each[0] in public else -1, each[0]),
+    ):
         for book in found:
             books.setdefault(book.id, book)
     return list(books.values())
@@ -79,13 +85,13 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | N
     public = {name for name, _ in _PUBLIC}
     contract = [sha for sha in last.books if known[sha][0] not in public]
     if settings.prices is not None:
-        contract = []
+        contract = list[str]()
         for book in contract_of(settings):
             settlement.keep_price_book(book)
             contract.append(book.sha256)
     lists = [sha for sha in last.books if known[sha][0] in public]
     if _is_newer_installed([known[sha] for sha in lists]):
-        lists = []
+        lists = list[str]()
         for book in public_books():
             settlement.keep_price_book(book)
             lists.append(book.sha256)
@@ -95,8 +101,6 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | N
     return Policy(rules_sha256, books_now, now_ns, "settings")
 
 
-_PUBLIC = (("genai-prices", "genai-prices"), ("litellm", "litellm"))
-"""(book id, distribution) of the public price lists, in order of precedence."""
 
 
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:
@@ -122,6 +126,4 @@ def _keep(
     settlement.keep_rule_set(rules)
     for book in books:
         settlement.keep_price_book(book)
-    return Policy(
-        rules.sha256, tuple(book.sha256 for book in books), effective_from, "settings"
-    )
+    return Policy(rules.sha256, tuple(book.sha256 for book in books), effective_from, "settings")

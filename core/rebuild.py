@@ -20,7 +20,7 @@ Nets = dict[tuple[str, str, str], tuple[int, int]]
 
 
 def nets(ledger: Ledger) -> Nets:
-    """The books of a ledger, by owner, bucket and effective period; without what nets to nothing."""
+    """The books by owner, bucket and effective period, without what nets to nothing."""
     sums: dict[tuple[str, str, str], list[int]] = {}
     for roll_up in ledger.roll_ups():
         line = roll_up.line

@@ -57,7 +57,9 @@ RouteReason = Literal["requested", "fallback", "policy"]
 UsageSource = Literal["provider", "estimated", "missing"]
 ProviderResult = Literal["ok", "failed", "unknown"]
 Delivery = Literal["delivered", "blocked", "cancelled_by_user", "cancelled_by_platform"]
-Outcome = Literal["ok", "failed", "unknown", "blocked", "cancelled_by_user", "cancelled_by_platform"]
+Outcome = Literal[
+    "ok", "failed", "unknown", "blocked", "cancelled_by_user", "cancelled_by_platform"
+]
 Fault = Literal["provider", "platform", "agent", "user"]
 Cache = Literal["miss", "exact", "semantic"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import costspan
 import pytest
+
+import costspan
 from costspan.core import runtime
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation

@@ -199,9 +199,7 @@ def _pool(rule: Rule, cause: str) -> str:
     return "faults" if rule.then == "faults" else cause
 
 
-def _premium(
-    rule: Rule, facts: Observation, row: Match | None, exact: Fraction | None
-) -> Fraction:
+def _premium(rule: Rule, facts: Observation, row: Match | None, exact: Fraction | None) -> Fraction:
     """What the cache writes cost above the input rate, as a share of the cost; 0 if none."""
     if rule.then != "pool" or row is None or facts.usage is None or not exact:
         return Fraction(0)
@@ -213,7 +211,7 @@ def _premium(
         rate = row.rate(component, facts.usage)
         if rate is not None and rate > base:
             premium += (rate - base) * facts.usage.get(component, 0)
-    return premium / exact
+    return Fraction(premium, exact)
 
 
 def _charge_base(

@@ -119,8 +119,7 @@ def features_of(
         "is_overhead": _yes(
             bool(facts.shared)
             or (
-                overhead_cause
-                and (work.initiator == "platform" or not (has_tenant or has_lineage))
+                overhead_cause and (work.initiator == "platform" or not (has_tenant or has_lineage))
             )
         ),
         "policy_owner": facts.policy_owner or "none",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Literal, get_args
 
 import msgspec
@@ -68,14 +69,10 @@ class RuleSet(msgspec.Struct, frozen=True, dict=True):
     knobs: dict[str, str]
     tables: dict[str, tuple[Rule, ...]]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The hash that a decision names: of the canonical JSON of every table and knob."""
-        cached: str | None = self.__dict__.get("_sha256")
-        if cached is None:
-            cached = hashlib.sha256(self.to_bytes()).hexdigest()
-            self.__dict__["_sha256"] = cached
-        return cached
+        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON, readable by `from_bytes`."""
@@ -119,7 +116,7 @@ class RuleSet(msgspec.Struct, frozen=True, dict=True):
 
     def first(self, table: TableName, features: Features) -> Rule:
         """The first rule of a table that matches; memoised on the features the table looks at."""
-        looked_at, memo = self._compiled(table)
+        looked_at, memo = self._memo[table]
         key = tuple([features[name] for name in looked_at])
         found = memo.get(key)
         if found is None:
@@ -127,12 +124,10 @@ class RuleSet(msgspec.Struct, frozen=True, dict=True):
             memo[key] = found
         return found
 
-    def _compiled(self, table: str) -> tuple[tuple[str, ...], dict[tuple[str, ...], Rule]]:
-        compiled: dict[str, tuple[tuple[str, ...], dict[tuple[str, ...], Rule]]]
-        compiled = self.__dict__.setdefault("_memo", {})
-        if table not in compiled:
-            compiled[table] = (self.looked_at(table), {})
-        return compiled[table]
+    @cached_property
+    def _memo(self) -> dict[str, tuple[tuple[str, ...], dict[tuple[str, ...], Rule]]]:
+        """Table -> (the features it looks at, the rule found for each combination so far)."""
+        return {table: (self.looked_at(table), {}) for table in self.tables}
 
     def looked_at(self, table: str) -> tuple[str, ...]:
         """The features the rules of a table look at."""

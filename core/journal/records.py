@@ -103,7 +103,8 @@ def decode(payload: bytes, writer: str | None) -> Record:
         return msgspec.structs.replace(observation, oid=oid, writer=writer, seq=seq)
     if payload[:1] == bytes((_CONTROL,)):
         try:
-            return _decode_control(payload[1:])
+            control: Control = _decode_control(payload[1:])
+            return control
         except msgspec.MsgspecError as error:
             raise ValueError(f"an unknown control record: {error}") from error
     raise ValueError(f"an unknown record kind {payload[:1]!r}")

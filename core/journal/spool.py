@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +91,7 @@ def segments(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def claim(path: Path) -> Iterator[Content | None]:
+def claim(path: Path) -> Generator[Content | None]:
     """The content of a segment no live writer and no other drainer holds; else None.
 
     A torn tail is copied to the folder `quarantine`, never deleted. The caller unlinks the

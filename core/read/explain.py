@@ -7,12 +7,12 @@ functions that settled it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from costspan.core.decide import Decision, RuleSet
-from costspan.core.decide.rules import Tried
+from costspan.core.decide.rules import TableName, Tried
 from costspan.core.join import Event, disagreements, identify
 from costspan.core.join.identity import Spoken
 from costspan.core.money import format_usd
@@ -132,7 +132,7 @@ def _tree(ledger: Ledger, ids: Collection[str]) -> dict[str, Settled]:
     while frontier and len(tree) < _TREE_EVENTS_MAX:
         found = {each.event.id: each for each in ledger.events(frontier)}
         tree.update(found)
-        frontier = set()
+        frontier = set[str]()
         for each in found.values():
             frontier.update(ledger.children(each.event.names))
             for name in (each.event.facts.parent, *each.event.operation_names):
@@ -198,7 +198,7 @@ class _Parts:
         )
 
 
-_TABLES_IN_ORDER = ("cost", "owner", "premium", "bucket", "charge", "quantity", "price")
+_TABLES_IN_ORDER: tuple[TableName, ...] = get_args(TableName)
 
 
 def _explained(

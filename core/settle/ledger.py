@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -50,7 +50,7 @@ class Amount(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as it stands: its facts, its decision (None while open), and what is posted for it."""
+    """An event as it stands: its facts, its decision (None while open), what is posted for it."""
 
     event: Event
     decision: Decision | None = None
@@ -210,8 +210,7 @@ class Ledger(Protocol):
         ...
 
     def find_events(self, name: str) -> list[str]:
-        """The ids of the events that this names: any id of theirs, their request, trace, response
-        or session."""
+        """The ids of the events of this id, request, trace, span, response or session."""
         ...
 
     def children(self, names: Collection[str]) -> set[str]:
@@ -231,8 +230,7 @@ class Ledger(Protocol):
         ...
 
     def problems(self) -> list[tuple[str, str, str]]:
-        """(kind, oid, event id) of what posts nothing: unmatched, downstream, identity_conflict,
-        conflict."""
+        """(kind, oid, event id) of what posts nothing, or was refused."""
         ...
 
     def counts(self) -> dict[str, int]:
@@ -270,7 +268,7 @@ def open_url(url: str, *, create: bool) -> Ledger:
     from costspan.core import hooks
 
     for implementation in hooks.plugins().hook.open_ledger.get_hookimpls():
-        ledger: Ledger | None = implementation.function(url=url, create=create)
+        ledger = cast("Ledger | None", implementation.function(url=url, create=create))
         if ledger is not None:
             return ledger
     scheme = url.partition(":")[0]

@@ -11,9 +11,7 @@ from costspan.core.decide import Lineage
 from costspan.core.settle.ledger import Node
 
 
-def ancestors(
-    event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]
-) -> list[str]:
+def ancestors(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]) -> list[str]:
     """The chain of ancestors of an event, nearest first, without itself."""
     chain = [event_id]
     position = {event_id: 0}
@@ -29,9 +27,7 @@ def ancestors(
     return chain[1:]
 
 
-def _links(
-    event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]
-) -> Iterator[str]:
+def _links(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]) -> Iterator[str]:
     while True:
         node = nodes.get(event_id)
         if node is None or node.parent is None:

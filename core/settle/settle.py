@@ -160,7 +160,7 @@ def _descendants(settlement: Settlement, names: set[str]) -> set[str]:
     while frontier:
         children = settlement.children(frontier) - found
         found |= children
-        frontier = set()
+        frontier = set[str]()
         for child in settlement.settled(children).values():
             frontier.update(child.event.names)
     return found
@@ -267,7 +267,7 @@ def _period(event: Event, line: Line) -> str:
 def _difference(
     event: Event, posted: dict[Line, Amount], target: dict[Line, Amount]
 ) -> list[Posting]:
-    """target - posted, line by line; a line that comes or goes is an entry even at zero."""
+    """Target - posted, line by line; a line that comes or goes is an entry even at zero."""
     entries: list[Posting] = []
     nothing = Amount(0, 0)
     for line in sorted(posted.keys() | target.keys(), key=_line_order):

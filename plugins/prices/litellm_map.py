@@ -29,7 +29,7 @@ from costspan.core.prices import (
 )
 from costspan.core.prices.units import TOKENS_PER_RATE
 
-BOOK_ID = "litellm-map"
+BOOK_ID = "litellm"
 _FILE = "model_prices_and_context_window_backup.json"
 
 # Their cost key, without tier and context suffixes, to our component. USD per token.

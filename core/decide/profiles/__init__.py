@@ -67,7 +67,9 @@ def load_rules(text: str, profile: str | None = None) -> RuleSet:
     _refuse_unknown(plain, (*_TABLES, "name"), "table")
     base = {**base, "knobs": {**base["knobs"], **knobs}}
     own = tuple(
-        (table, _rule(table, rule, builtin=False)) for table in _TABLES for rule in plain.get(table, ())
+        (table, _rule(table, rule, builtin=False))
+        for table in _TABLES
+        for rule in plain.get(table, ())
     )
     return _compile(name, base, own)
 
@@ -84,9 +86,7 @@ def _shipped(name: str) -> dict[str, Any]:
     return plain
 
 
-def _compile(
-    name: str, plain: Mapping[str, Any], own: Iterable[tuple[str, Rule]]
-) -> RuleSet:
+def _compile(name: str, plain: Mapping[str, Any], own: Iterable[tuple[str, Rule]]) -> RuleSet:
     knobs: dict[str, str] = dict(plain["knobs"])
     _check_knobs(knobs)
     mine = list(own)

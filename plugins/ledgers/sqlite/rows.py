@@ -47,9 +47,7 @@ def observation_of(writer: str, seq: int, payload: bytes) -> Observation:
 def normal(seen: Observation) -> Observation:
     """An observation as the journal will give it back."""
     writer, seq = split_oid(oid_of(seen))
-    return msgspec.structs.replace(
-        seen, oid=join_oid(writer, seq), writer=writer, seq=max(seq, 0)
-    )
+    return msgspec.structs.replace(seen, oid=join_oid(writer, seq), writer=writer, seq=max(seq, 0))
 
 
 def pack(settled: Settled) -> bytes:

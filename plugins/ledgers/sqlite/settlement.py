@@ -73,9 +73,7 @@ class SqliteSettlement:
             "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?)",
             (*key, _hash(loser), payload_of(loser)),
         )
-        self._db.execute(
-            "INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,)
-        )
+        self._db.execute("INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,))
 
     def _insert(self, fresh: Mapping[tuple[int, int], Observation]) -> None:
         self._db.executemany(
@@ -206,7 +204,9 @@ class SqliteSettlement:
 
     def events_of_response(self, response_id: str) -> list[str]:
         """The events that carry a response id, given whole or as the provider's own last part."""
-        sql = "SELECT target FROM links WHERE key = ? OR (key >= 'r:' AND key < 'r;' AND key LIKE ?)"
+        sql = (
+            "SELECT target FROM links WHERE key = ? OR (key >= 'r:' AND key < 'r;' AND key LIKE ?)"
+        )
         escaped = "%/" + response_id
         targets = [row[0] for row in self._db.execute(sql, (_RESPONSE + response_id, escaped))]
         attempts = {target for target in targets if not target.startswith("#")}
@@ -424,5 +424,3 @@ def _event_row(each: Settled) -> tuple[Any, ...]:
         event.id, facts.attempt_id is not None, status, facts.tenant, facts.session, facts.parent,
         facts.kind, facts.started_at, facts.request_id, facts.trace_id, pack(each),
     )  # fmt: skip
-
-

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
 
 from costspan.core.decide import RuleSet
 from costspan.core.journal.records import Control, Policy, Refusals
@@ -100,7 +99,7 @@ class SqliteLedger:
         return self._connection
 
     @contextmanager
-    def settling(self, timeout_seconds: float) -> Iterator[SqliteSettlement]:
+    def settling(self, timeout_seconds: float) -> Generator[SqliteSettlement]:
         """The write lock from the beginning: no snapshot can go stale under a settler."""
         connection = self.connection
         connection.execute(f"PRAGMA busy_timeout = {max(0, int(timeout_seconds * 1000))}")
@@ -125,7 +124,7 @@ class SqliteLedger:
             raise
 
     @contextmanager
-    def rebuilding(self) -> Iterator[SqliteLedger]:
+    def rebuilding(self) -> Generator[SqliteLedger]:
         """An empty ledger to fill; left normally, its books replace this one's, all at once."""
         beside = Path(self.path + ".rebuilding")
         _remove(beside)
@@ -317,5 +316,3 @@ def _statements(sql: str) -> Iterator[str]:
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
-
-
