@@ -80,7 +80,7 @@ def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> De
     facts = event.facts
     flags: list[str] = list(facts.flags)
     work = work_of(event, lineage)
-    rows = _rows(facts, prices)
+    rows = _rows(event, prices)
     exact = rows.executed.price(facts.usage) if rows.executed and facts.usage else None
     features = features_of(
         event, lineage, work, is_priced=exact is not None, substituted=rows.substituted
@@ -133,12 +133,13 @@ def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> De
     )
 
 
-def _rows(facts: Observation, prices: Prices) -> _Priced:
+def _rows(event: Event, prices: Prices) -> _Priced:
     """The price rows of the executed and the requested model, at request start."""
+    facts = event.facts
     name = facts.executed_model or facts.requested_model
     if name is None:
         return _Priced(None, None, False)
-    at = facts.started_at or facts.ended_at or facts.recorded_at or 0
+    at = event.at_ns or 0
 
     def find(model: str, tier: str | None) -> Match | None:
         return prices.find(model, facts.provider, tier, facts.region, None, at, facts.price_book)

@@ -90,17 +90,26 @@ def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
     )
 
 
+def goes_by_response(seen: Observation, gateways: Sequence[str]) -> bool:
+    """Whether the response id may say which event this observation speaks of."""
+    names_neither = seen.attempt_id is None and not seen.operation_ids
+    return names_neither or is_downstream(seen, gateways)
+
+
 def _attach_by_operation(
     loose: list[Observation],
     attempts_of: dict[str, set[str]],
     events: dict[str, list[Spoken]],
 ) -> list[Observation]:
-    """Give each loose observation to the attempts that name its operations; return the rest."""
+    """Give each loose observation to the attempts that name its operations; return the rest.
+
+    A client of a gateway may name the very attempt, which the signed carrier took there.
+    """
     own_of = {attempt_id: [each.observation for each in own] for attempt_id, own in events.items()}
     rest: list[Observation] = []
     for seen in loose:
-        targets: set[str] = set()
-        for operation in seen.operation_ids:
+        targets = {seen.attempt_id} & events.keys()
+        for operation in () if targets else seen.operation_ids:
             targets |= attempts_of.get(operation, set())
         if not targets:
             rest.append(seen)

@@ -61,6 +61,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         """Every name of this event, its id first."""
         return (self.id, *self.operation_names, *self.oid_names, *self.span_names)
 
+    @property
+    def at_ns(self) -> int | None:
+        """When it started (ns UTC), else the best that is known of when it was."""
+        return self.facts.started_at or self.facts.ended_at or self.facts.recorded_at
+
 
 def merge(event_id: str, spoken: Sequence[Spoken]) -> Event:
     """The event that these observations make; pure, and free of the order they come in."""

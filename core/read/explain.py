@@ -89,9 +89,24 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     charge: str
 
     def plain(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """As plain JSON values; amounts are decimal strings here too."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
+        nodes = list(plain["roots"])
+        while nodes:
+            node = nodes.pop()
+            if node["decision"] is not None:
+                _write_amounts(node["decision"])
+            nodes += node["below"]
         return plain
+
+
+def _write_amounts(decision: dict[str, Any]) -> None:
+    for name in ("cost", "charge"):
+        decision[name] = _usd(decision[name])
+    decision["shares"] = [
+        {"owner": owner, "bucket": bucket, "pool": pool, "cost": _usd(cost), "charge": _usd(charge)}
+        for owner, bucket, pool, cost, charge in decision["shares"]
+    ]
 
 
 def explain(ledger: Ledger, name: str, ids: Collection[str]) -> Explanation:

@@ -6,7 +6,7 @@ one `Settled` per event, and appends postings. One settler at a time holds a `Se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, cast
 
@@ -80,9 +80,13 @@ class Posting(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """What `append` made of a batch: what is new (or won over another payload of its oid)."""
+    """What `append` made of a batch: what is new (or won over another payload of its oid).
+
+    `replaced` is what was kept before and lost to a fresh one of the same oid.
+    """
 
     fresh: list[Observation]
+    replaced: list[Observation]
     duplicates: int
     conflicts: int
 
@@ -90,7 +94,9 @@ class Appended(NamedTuple):
 class Settlement(Protocol):
     """One transaction of the settler that holds the lease. Leaving it normally commits it."""
 
-    def append(self, observations: Collection[Observation]) -> Appended:
+    def append(
+        self, observations: Collection[Observation], gateways: Sequence[str] = ()
+    ) -> Appended:
         """Keep observations; an oid already kept with the same payload is a duplicate."""
         ...
 
@@ -98,16 +104,27 @@ class Settlement(Protocol):
         """Keep control records; returns those not kept before."""
         ...
 
-    def component(self, seeds: Collection[Observation]) -> list[Observation]:
-        """Every observation that identity could join with the seeds, the seeds included."""
+    def component(
+        self,
+        seeds: Collection[Observation],
+        replaced: Collection[Observation] = (),
+        gateways: Sequence[str] = (),
+    ) -> list[Observation]:
+        """Every observation that identity could join with the seeds, the seeds included.
+
+        And what it could have joined with `replaced`, which are kept no longer.
+        """
         ...
 
     def settled(self, event_ids: Collection[str]) -> dict[str, Settled]:
         """The events of these ids that exist."""
         ...
 
-    def place(self, events: Collection[Settled], removed: Collection[str]) -> None:
-        """Make events findable by their names, with their new facts; forget the removed ones."""
+    def place(self, events: Collection[Settled], before: Collection[Settled]) -> None:
+        """Make events findable by their names, with their new facts.
+
+        `before` is what they replace: one that is not among the events is forgotten.
+        """
         ...
 
     def save(self, events: Collection[Settled]) -> None:

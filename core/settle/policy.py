@@ -30,8 +30,7 @@ class Policies:
 
     def at(self, event: Event) -> InForce:
         """The policy in force when the event started; the first one for anything before it."""
-        started = event.facts.started_at or event.facts.recorded_at or 0
-        policy = self._policies[max(0, bisect_right(self._starts, started) - 1)]
+        policy = self._policies[max(0, bisect_right(self._starts, event.at_ns or 0) - 1)]
         return self._load(policy)
 
     def _load(self, policy: Policy) -> InForce:

@@ -21,6 +21,7 @@ from costspan.core.journal.records import Control, Policy, SessionOwner
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import (
     Amount,
+    Appended,
     Line,
     Node,
     Posting,
@@ -57,10 +58,10 @@ def settle(
 ) -> Report:
     """Settle a batch. Nothing is written outside the settlement's transaction."""
     new_controls = settlement.append_control(controls)
-    appended = settlement.append(observations)
-    events = _rejoin(settlement, appended.fresh, gateways)
-    dirty = set(events)
-    dirty |= _dirtied_by_sessions(settlement, appended.fresh, new_controls)
+    appended = settlement.append(observations, gateways)
+    dirty = _rejoin(settlement, appended, gateways)
+    touched = (*appended.fresh, *appended.replaced)
+    dirty |= _dirtied_by_sessions(settlement, touched, new_controls)
     for record in new_controls:
         if isinstance(record, Policy):
             dirty |= settlement.started_since(record.effective_from)
@@ -75,15 +76,15 @@ def settle(
 
 
 def _rejoin(
-    settlement: Settlement, fresh: Collection[Observation], gateways: tuple[str, ...]
+    settlement: Settlement, appended: Appended, gateways: tuple[str, ...]
 ) -> set[str]:
     """Join what the fresh observations touch; returns the events to decide again."""
-    if not fresh:
+    if not appended.fresh:
         return set()
-    component = settlement.component(fresh)
+    component = settlement.component(appended.fresh, appended.replaced, gateways)
     identified = identify(component, gateways)
     events = {event_id: merge(event_id, spoken) for event_id, spoken in identified.events.items()}
-    before = settlement.settled(_possible_ids(component))
+    before = settlement.settled(_possible_ids((*component, *appended.replaced)))
     removed = before.keys() - events.keys()
     renamed: set[str] = set()
     changed: list[Settled] = []
@@ -99,7 +100,8 @@ def _rejoin(
             )
         renamed |= _news(old, new)
     _withdraw([before[event_id] for event_id in sorted(removed)], settlement)
-    settlement.place(changed, removed)
+    placed = {each.event.id for each in changed}
+    settlement.place(changed, [before[each] for each in before if each in placed | removed])
     problems: dict[str, list[tuple[str, str]]] = {seen.oid or "": [] for seen in component}
     for oid in identified.unmatched:
         problems[oid].append(("unmatched", ""))
@@ -108,7 +110,7 @@ def _rejoin(
     for oid, event_id in identified.refused:
         problems[oid].append(("identity_conflict", event_id))
     settlement.list_problems(problems)
-    return {each.event.id for each in changed} | _descendants(settlement, renamed)
+    return placed | _descendants(settlement, renamed)
 
 
 def _possible_ids(component: Iterable[Observation]) -> set[str]:
@@ -167,11 +169,11 @@ def _descendants(settlement: Settlement, names: set[str]) -> set[str]:
 
 
 def _dirtied_by_sessions(
-    settlement: Settlement, fresh: Iterable[Observation], controls: Iterable[Control]
+    settlement: Settlement, touched: Iterable[Observation], controls: Iterable[Control]
 ) -> set[str]:
     """The readers of the directory rows that authenticated evidence or an operator touched."""
     sessions = {record.session for record in controls if isinstance(record, SessionOwner)}
-    sessions |= {seen.session for seen in fresh if seen.session and authenticates_session(seen)}
+    sessions |= {seen.session for seen in touched if seen.session and authenticates_session(seen)}
     if not sessions:
         return set()
     members = settlement.in_sessions(sessions)
@@ -250,7 +252,7 @@ def _target(event: Event, decision: Decision | None) -> dict[Line, Amount]:
 def _effective(event: Event, decision: Decision) -> tuple[str, str]:
     """(period, day) an event belongs to: its start's, for a batch its completion's; UTC."""
     facts = event.facts
-    at = facts.started_at or facts.ended_at or facts.recorded_at
+    at = event.at_ns
     if decision.cause == "batch":
         at = facts.ended_at or at
     if at is None:

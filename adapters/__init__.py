@@ -1,0 +1,1 @@
+"""One thin file per host, each written on the public `costspan.adapter`."""

@@ -1,0 +1,235 @@
+"""Starlette, FastAPI and any other ASGI application: every request gets an owner and a lineage.
+
+    app.add_middleware(AttributionMiddleware, resolve=tenant_of)
+
+`resolve` names the owner from what the application has authenticated. An application that
+authenticates in a FastAPI dependency leaves it out and calls `costspan.bind` there. Nothing that a
+stranger can write (a header, baggage, `traceparent`, the query) names an owner, a cause or a cost.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from inspect import isawaitable
+from typing import Any, TypeAlias, cast
+
+import msgspec
+
+from costspan.adapter import Context, context_fields, evidence, new_attempt_id
+from costspan.core.clean import Invalid, tenant_id
+from costspan.core.context import Holder
+from costspan.core.context import scope as in_force
+from costspan.core.counters import count
+from costspan.core.schema import TenantSource
+
+__all__ = ["AttributionMiddleware", "Owner"]
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_MOUNTED = "costspan.attribution"
+CLIENT_REQUEST_ID_CHARS_MAX = 128
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who a request belongs to, as the application authenticated it.
+
+    `may_delegate` marks a principal that acts for others (a gateway, a batch service): its own
+    tenant then yields to a context that is signed for another tenant, and to `costspan.bind`.
+    """
+
+    tenant: str | None
+    session: str | None = None
+    user: str | None = None
+    feature: str | None = None
+    labels: Mapping[str, str] | None = None
+    may_delegate: bool = False
+
+
+Resolved: TypeAlias = Owner | str | None
+Resolve: TypeAlias = Callable[[Scope], Resolved | Awaitable[Resolved]]
+
+
+class AttributionMiddleware:
+    """Puts the request's owner and lineage in force for everything that runs under the request.
+
+    A request under which an attempt ran is recorded itself, as one observation of kind `request`:
+    attempts made before `costspan.bind` named the owner find it there, through their parent.
+
+    Args:
+        app: The ASGI application inside.
+        resolve: Given the ASGI scope, the owner (or its tenant id alone), or None; sync or async.
+            If it raises or answers something else, the request goes on without an owner, counted.
+        record_requests: Whether requests are recorded. Without them, an attempt that ended before
+            `costspan.bind` stays unattributed.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, resolve: Resolve | None = None, record_requests: bool = True
+    ) -> None:
+        self.app = app
+        self._resolve = resolve
+        self._record_requests = record_requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application with the request's context in force; its exceptions pass as is."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        if _MOUNTED in scope:  # the outer one speaks for the request
+            count("asgi_mounted_twice")
+            await self.app(scope, receive, send)
+            return
+        scope[_MOUNTED] = True
+        started_at = time.time_ns()
+        client_request_id, traceparent = _links(scope.get("headers", ()))
+        request_id = new_attempt_id()
+        holder = Holder()
+        # A fresh context, whatever the server's task inherited: a request is a boundary of trust.
+        context = Context(
+            request_id=request_id,
+            client_request_id=client_request_id,
+            parent=request_id,
+            holder=holder,
+        )
+        error_type: str | None = None
+        try:
+            if self._resolve is not None:
+                owner = await _resolved(self._resolve, scope)
+                if owner is not None:
+                    context = _owned(owner, request_id, client_request_id, holder)
+            with in_force(context):
+                await self.app(scope, receive, send)
+        except BaseException as error:
+            error_type = type(error).__qualname__
+            raise
+        finally:
+            scope.pop(_MOUNTED, None)
+            if holder.touched and self._record_requests:
+                _record(context, scope, started_at, traceparent, error_type)
+
+
+def _links(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, bytes | None]:
+    """The client's request id, if it is fit to be kept, and its `traceparent` as it came.
+
+    Both are links for a reader, never identity.
+    """
+    request_id: bytes | None = None
+    traceparent: bytes | None = None
+    for name, value in headers:
+        if name == b"x-request-id":
+            request_id = value
+        elif name == b"traceparent":
+            traceparent = value
+    if request_id is None:
+        return None, traceparent
+    text = request_id.decode("latin-1")
+    if 0 < len(text) <= CLIENT_REQUEST_ID_CHARS_MAX and text.isascii() and text.isprintable():
+        return text, traceparent
+    count("client_request_id_invalid")
+    return None, traceparent
+
+
+async def _resolved(resolve: Resolve, scope: Scope) -> Owner | None:
+    """The owner `resolve` names; None if it names none, raises or answers nonsense (counted)."""
+    try:
+        answer = cast("object", resolve(scope))  # a host may return anything
+        if not isinstance(answer, (str, Owner)) and isawaitable(answer):
+            answer = await answer
+    except Exception:
+        count("resolve_failed")
+        return None
+    if isinstance(answer, str):
+        return Owner(answer)
+    if answer is None or isinstance(answer, Owner):
+        return answer
+    count("resolve_invalid")
+    return None
+
+
+def _owned(owner: Owner, request_id: str, client_request_id: str | None, holder: Holder) -> Context:
+    """The context of a request that `owner` makes; what of it is invalid is left out and counted.
+
+    The holder learns what is authenticated, so that a later `bind` of another owner is refused
+    and counted; not the tenant of a delegate, which may still yield.
+    """
+    tenant: str | None = None
+    labels: dict[str, str] | None = None
+    flags: tuple[str, ...] = ()
+    try:
+        if owner.tenant is not None:
+            tenant = tenant_id(owner.tenant)
+    except Invalid:
+        count("tenant_invalid")
+        flags = ("tenant_invalid",)
+    try:
+        if owner.labels is not None:
+            labels = {str(key): str(value) for key, value in owner.labels.items()}
+    except Exception:
+        count("labels_invalid")
+        flags = (*flags, "invalid:labels")
+    source: TenantSource = "delegating_principal" if owner.may_delegate else "principal"
+    holder.tenant = None if owner.may_delegate else tenant
+    holder.session, holder.user = owner.session, owner.user
+    return Context(
+        tenant=tenant,
+        tenant_source=None if tenant is None else source,
+        session=owner.session,
+        session_origin=None if owner.session is None else "ours",
+        user=owner.user,
+        feature=owner.feature,
+        labels=labels,
+        request_id=request_id,
+        client_request_id=client_request_id,
+        parent=request_id,
+        holder=holder,
+        flags=flags,
+    )
+
+
+def _record(
+    context: Context,
+    scope: Scope,
+    started_at: int,
+    traceparent: bytes | None,
+    error_type: str | None,
+) -> None:
+    """Record the finished request with the owner known by now (principal, or what was bound)."""
+    try:
+        facts = context_fields(context)
+        facts.update(
+            attempt_id=context.request_id,
+            parent=None,
+            layer="framework",
+            source="asgi",
+            kind="request",
+            name=_route_template(scope),
+            started_at=started_at,
+            ended_at=time.time_ns(),
+            provider_result="ok" if error_type is None else "failed",
+            error_type=error_type,
+        )
+        if traceparent is not None:
+            if found := _TRACEPARENT.fullmatch(traceparent):
+                facts.update(trace_id=found[1].decode(), trace_origin="caller")
+            else:
+                count("traceparent_invalid")
+        evidence(**facts)
+    except Exception as error:
+        count(f"asgi_record_failed:{type(error).__name__}")
+
+
+def _route_template(scope: Scope) -> str | None:
+    """The template the router matched (`/chats/{chat_id}`), never the raw path with its ids."""
+    try:
+        template: object = scope["route"].path
+    except Exception:  # no router, or a route of a kind without a template
+        return None
+    return template if isinstance(template, str) else None
