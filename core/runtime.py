@@ -168,8 +168,11 @@ class _Drainer(threading.Thread):
 
 def _drain_quietly() -> None:
     """Drain; what goes wrong is counted and tried again later: the records stay in the spool."""
+    from costspan.core.journal import spool
+
     try:
-        flush(timeout=1.0)
+        if spool.segments(settings().spool):
+            flush(timeout=1.0)
     except Exception as error:
         counters.count(f"drain_failed:{type(error).__name__}")
 
@@ -189,13 +192,11 @@ def _after_fork_in_child() -> None:
     inherited = _process.recorder
     _process.lock = threading.RLock()
     _process.drainer = None  # threads do not survive a fork
+    _process.recorder = None  # the next record starts a writer, and a thread, of the child's own
     counters.after_fork()
     identifiers.after_fork()
     if inherited is not None:
         inherited.after_fork()
-        if _process.background:
-            _process.drainer = None
-            _process.recorder = None  # the next record starts recorder and thread again
 
 
 atexit.register(_at_exit)

@@ -19,6 +19,12 @@ class InForce(NamedTuple):
     prices: Prices
 
 
+_LOADED_MAX = 16
+_loaded: dict[tuple[str, tuple[str, ...]], InForce] = {}
+"""By content hashes, so it holds for every ledger: a process drains every few seconds, and reading
+the price books takes longer than settling what came in between."""
+
+
 class Policies:
     """Every policy of a ledger, loaded when an event needs it."""
 
@@ -26,7 +32,6 @@ class Policies:
         self._settlement = settlement
         self._policies = settlement.policies()
         self._starts = [policy.effective_from for policy in self._policies]
-        self._loaded: dict[tuple[str, tuple[str, ...]], InForce] = {}
 
     def at(self, event: Event) -> InForce:
         """The policy in force when the event started; the first one for anything before it."""
@@ -35,7 +40,11 @@ class Policies:
 
     def _load(self, policy: Policy) -> InForce:
         key = (policy.rules, policy.books)
-        if key not in self._loaded:
+        found = _loaded.get(key)
+        if found is None:
             books = [self._settlement.price_book(sha256) for sha256 in policy.books]
-            self._loaded[key] = InForce(self._settlement.rule_set(policy.rules), Prices(books))
-        return self._loaded[key]
+            found = InForce(self._settlement.rule_set(policy.rules), Prices(books))
+            if len(_loaded) >= _LOADED_MAX:
+                _loaded.clear()
+            _loaded[key] = found
+        return found
