@@ -66,7 +66,7 @@ class Host(Protocol):
 
 
 def prompt(step: Step, tenant: str, host: Host) -> str:
-    """What is sent: the directive for the provider, and nothing that identifies the tenant to us."""
+    """What is sent: the directive for the provider, and nothing that tells us the tenant."""
     times = TENANTS[tenant]
     words = [
         f"tenant={tenant} purpose={step.purpose} case={tenant}",

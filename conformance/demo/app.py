@@ -1,7 +1,7 @@
 """The host application of the demo: what a team has that adopts costspan.
 
 A Starlette app with a LangGraph agent, a LiteLLM Router behind it, a safety check, a streamed
-endpoint, a cached FAQ and a background thread pool. costspan is the three lines marked `# costspan`.
+endpoint, a cached FAQ and a background thread pool. costspan is the lines marked `# costspan`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,12 @@ from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 import costspan
 from costspan.conformance.demo.app import Application
 from costspan.conformance.demo.traffic import Ask, send_all
-from costspan.conformance.provider import DEFAULT_ALIASES, DEFAULT_PRICES, LoopbackProvider
-from costspan.conformance.provider import InvoiceLine
+from costspan.conformance.provider import (
+    DEFAULT_ALIASES,
+    DEFAULT_PRICES,
+    InvoiceLine,
+    LoopbackProvider,
+)
 from costspan.core.read.books import Books
 
 

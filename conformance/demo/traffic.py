@@ -85,7 +85,8 @@ def _initech() -> list[Ask]:
             {
                 "session": "initech-1",
                 "safety": f"[[{who} purpose=safety in=500 out=5]] is this allowed?",
-                "question": f"[[{who} purpose=fallback status=503 times=2 in=2000 out=400]] report?",
+                "question": f"[[{who} purpose=fallback status=503 times=2"
+                " in=2000 out=400]] the report, please",
             },
             "gpt-4o stays down, gpt-4o-mini answers instead",
         ),
