@@ -17,6 +17,7 @@ from costspan.core.join import Event, disagreements, identify
 from costspan.core.join.identity import Spoken
 from costspan.core.money import format_usd
 from costspan.core.prices import PriceBook, PriceRow
+from costspan.core.read.reasons import Reasons
 from costspan.core.schema import Observation, oid_of
 from costspan.core.settle.ledger import Ledger, Settled
 
@@ -61,7 +62,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the tree, with everything that decided it, and the events below it."""
+    """One event of the tree, with everything that decided it, and the events below it.
+
+    `unknown` says why there is no cost; `problems` name what was refused or came twice
+    differently, as "KIND of OID".
+    """
 
     id: str
     event: Event
@@ -75,6 +80,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     requested_price: Priced | None
     tried: tuple[Tried, ...]
     postings: tuple[Entry, ...]
+    unknown: str | None
+    problems: tuple[str, ...]
     below: tuple[Explained, ...]
 
 
@@ -185,9 +192,13 @@ def _when(each: Settled) -> tuple[int, int, str]:
 
 
 class _Parts:
-    """The rule sets and price rows that decisions name, looked up by hash and id."""
+    """What a ledger keeps beside its events: rule sets and price rows by hash and id, problems."""
 
     def __init__(self, ledger: Ledger) -> None:
+        self.reasons = Reasons(ledger)
+        self._problems: dict[str, list[str]] = {}
+        for kind, oid, event_id in ledger.problems():
+            self._problems.setdefault(event_id or oid, []).append(f"{kind} of {oid}")
         _, self._rules, books = ledger.policy_parts()
         self._rows: dict[str, tuple[PriceRow, PriceBook]] = {
             row.id: (row, book) for book in books.values() for row in book.rows
@@ -195,6 +206,10 @@ class _Parts:
 
     def rules(self, sha256: str) -> RuleSet | None:
         return self._rules.get(sha256)
+
+    def problems_of(self, event: Event) -> tuple[str, ...]:
+        names = (event.id, *event.oid_names)
+        return tuple(problem for name in names for problem in self._problems.get(name, ()))
 
     def priced(self, row_id: str | None) -> Priced | None:
         found = self._rows.get(row_id or "")
@@ -242,6 +257,8 @@ def _explained(
         requested_price=parts.priced(decision.requested_row if decision else None),
         tried=tuple(tried),
         postings=tuple(_entries(ledger, each.event.id)),
+        unknown=parts.reasons.no_price(each) if decision and decision.cost is None else None,
+        problems=parts.problems_of(each.event),
         below=below,
     )
 

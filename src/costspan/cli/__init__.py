@@ -1,0 +1,106 @@
+"""The command `costspan`: one file a command, and here the way to it.
+
+A command is a module of this package with `arguments(parser)` and `run(options) -> int`. Only the
+command that is asked for is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from costspan.cli.exits import INTERRUPTED, LEDGER, MEANING, USAGE, code_of
+from costspan.cli.options import settings_options
+
+COMMANDS: dict[str, str] = {
+    "demo": "a real agent application, three tenants at once, and books that balance",
+    "report": "who spent what: sums by owner, bucket or any other field",
+    "explain": "why something cost what it cost: attempts, witnesses, prices, rules, postings",
+    "doctor": "name every silent trap that can be seen, and what to do about it",
+    "drain": "settle what waits in the spool into the ledger",
+    "ingest": "add observations from an NDJSON file",
+    "rebuild": "build the books anew from the journal, and compare",
+    "replay": "settle a scenario file and compare with the books it expects",
+    "rules": "list, check and compare the rules that decide",
+    "prices": "list prices, and say why a model has the price it has",
+    "plugins": "list the plugins found, their hooks, and what is wrong with them",
+}
+"""Command -> its line of help; its module is the file of that name beside this one."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (see `exits`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = _parser(arguments).parse_args(arguments)
+    except SystemExit as stop:  # argparse has said it all: help, version or a usage error
+        return stop.code if isinstance(stop.code, int) else USAGE
+    _never_fail_to_print()
+    try:
+        code = int(import_module(f"costspan.cli.{options.command}").run(options))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print(f"\ncostspan {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough; keep the interpreter from saying so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        expected = code_of(error)
+        if expected is None:
+            raise
+        print(f"costspan {options.command}: {_said(error, expected)}", file=sys.stderr)
+        return expected
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    from costspan import __version__
+
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        "costspan",
+        description="Whose each LLM dollar is.",
+        epilog=MEANING,
+        formatter_class=raw,
+        parents=[settings_options()],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"costspan {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, line in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=line,
+            description=line[0].upper() + line[1:] + ".",
+            epilog=MEANING,
+            formatter_class=raw,
+            parents=[settings_options()],
+            allow_abbrev=False,
+            # What a command says of an option goes before what is said of it everywhere.
+            conflict_handler="resolve",
+        )
+        if name in arguments:
+            import_module(f"costspan.cli.{name}").arguments(command)
+    return parser
+
+
+def _never_fail_to_print() -> None:
+    """A terminal or pipe that cannot show a character shows its escape instead."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _said(error: Exception, code: int) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error) or type(error).__name__
+    if code == LEDGER and "ledger" not in text:  # a driver's own words do not say of what they are
+        return f"the ledger could not be read: {text}. Keep the file; nothing was changed"
+    return text

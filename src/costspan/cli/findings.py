@@ -1,0 +1,294 @@
+"""What `doctor` looks for in the books: one pass over the events, then what it adds up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from costspan.cli.moments import age
+from costspan.core.decide.decision import UNATTRIBUTED
+from costspan.core.journal.records import Refusals
+from costspan.core.money import format_usd
+from costspan.core.read.books import Books
+from costspan.core.read.reasons import Reasons
+from costspan.core.settle.ledger import Ledger, Settled
+
+Severity = Literal["error", "warning", "note"]
+
+_FRESH_NS = 15 * 60 * 10**9
+"""A call may well be under way for this long."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to know. `check` names the trap, `count` how many fell into it."""
+
+    severity: Severity
+    check: str
+    count: int
+    what: str
+    do: str
+
+
+class Census:
+    """What one pass over the events counts."""
+
+    def __init__(self, ledger: Ledger, now_ns: int) -> None:
+        self._reasons = Reasons(ledger)
+        self._now_ns = now_ns
+        self.events = 0
+        self.open_fresh = 0
+        self.open_stale = 0
+        self.open_oldest_ns: int | None = None
+        self.unpriced: Counter[str] = Counter()
+        self.unmeasured: Counter[str] = Counter()
+        self.no_usage: Counter[str] = Counter()
+        self.hidden_unknown: Counter[str] = Counter()
+        self.hidden_attempts = 0
+        self.flags: Counter[str] = Counter()
+        self.unattributed = 0
+        self.unattributed_pico = 0
+        self._why: dict[tuple[str, str], str] = {}
+
+    def count(self, each: Settled) -> None:
+        """Count one event."""
+        self.events += 1
+        facts = each.event.facts
+        self.flags.update(flag.partition(":")[0] for flag in facts.flags)
+        if each.decision is None:
+            self._open(each)
+            return
+        model = facts.executed_model or facts.requested_model or "no model"
+        if (facts.kind or "model") == "model":
+            if facts.attempts_hidden is None:
+                self.hidden_unknown[model] += 1
+            self.hidden_attempts += facts.attempts_hidden or 0
+        if each.decision.cost is None:
+            if facts.usage:
+                self.unpriced[model] += 1
+                self._remember("unpriced", model, each)
+            elif each.event.outcome == "ok":
+                self.no_usage[model] += 1
+            else:
+                self.unmeasured[model] += 1
+                self._remember("unmeasured", model, each)
+        if each.decision.is_money:
+            nobodys = [s.cost for s in each.decision.shares if s.owner == UNATTRIBUTED]
+            if nobodys or each.decision.owner == UNATTRIBUTED:
+                self.unattributed += 1
+                self.unattributed_pico += sum(nobodys)
+        self.flags.update(f for f in each.decision.flags if f == "charged_above_cost")
+
+    def why(self, table: str, model: str) -> str:
+        """The reason of the first such event of a model."""
+        return self._why[table, model]
+
+    def _remember(self, table: str, model: str, each: Settled) -> None:
+        if (table, model) not in self._why:
+            self._why[table, model] = self._reasons.no_price(each)
+
+    def _open(self, each: Settled) -> None:
+        started = each.event.facts.started_at or each.event.facts.recorded_at or 0
+        if self._now_ns - started < _FRESH_NS:
+            self.open_fresh += 1
+            return
+        self.open_stale += 1
+        if self.open_oldest_ns is None or started < self.open_oldest_ns:
+            self.open_oldest_ns = started
+
+
+def of_books(
+    books: Books, now_ns: int, undrained: bool, tell: Callable[[int], None]
+) -> Iterator[Finding]:
+    """Every finding in the books, the worst first within its subject."""
+    census = Census(books.ledger, now_ns)
+    for each in books.ledger.events():
+        census.count(each)
+        if census.events % 1000 == 0:
+            tell(census.events)
+    yield from _of_ledger(books, undrained)
+    yield from _of_unknown_cost(census)
+    yield from _of_intents(census, now_ns)
+    yield from _of_owners(census)
+    yield from _of_capture(census)
+
+
+def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
+    ledger, counts = books.ledger, books.ledger.counts()
+    if not books.totals()["balanced"]:
+        yield Finding(
+            severity="error",
+            check="not_balanced",
+            count=1,
+            what="the postings do not add up to the decisions",
+            do="do not bill from these books; keep the file and run costspan rebuild",
+        )
+    reasons: Counter[str] = Counter()
+    for record in ledger.controls():
+        if isinstance(record, Refusals):
+            reasons.update(record.counts)
+    if counts["refused"]:
+        yield Finding(
+            severity="error",
+            check="refused",
+            count=counts["refused"],
+            what=f"records could not be written and are lost: {_most(reasons)}",
+            do="see to the disk of the spool (disk:28 is a full one); bill these from the invoice",
+        )
+    gaps = [(writer, last - kept) for writer, last, kept in ledger.writers() if last != kept]
+    if gaps:
+        writer, missing = max(gaps, key=lambda gap: gap[1])
+        yield Finding(
+            severity="warning" if undrained else "error",
+            check="gaps",
+            count=sum(abs(missing) for _, missing in gaps),
+            what=f"records are missing in the numbering of {len(gaps)} writers,"
+            f" most of {writer}: {missing}",
+            do="drain every spool (drain --spool DIR...); if they stay, segments were deleted",
+        )
+    texts: dict[str, tuple[Severity, str, str]] = {
+        "conflict": (
+            "error",
+            "records came twice under one number with different content",
+            "two processes share a writer id, or an import was edited; both versions are kept",
+        ),
+        "identity_conflict": (
+            "error",
+            "records name a second authenticated tenant for an event; they were refused",
+            "find who mixes two tenants' work in one call: costspan explain EVENT names the record",
+        ),
+        "unmatched": (
+            "warning",
+            "records name only a response id that several events carry; they post nothing",
+            "let their instrument name the attempt or the operation too",
+        ),
+        "unmatched_downstream": (
+            "warning",
+            "client records of calls to a metered gateway found no call there",
+            "drain the gateway's spool too, or take its URL out of `gateways`: else it is metered"
+            " nowhere",
+        ),
+    }
+    for kind, (severity, what, do) in texts.items():
+        if counts[kind]:
+            yield Finding(severity=severity, check=kind, count=counts[kind], what=what, do=do)
+
+
+def _of_unknown_cost(census: Census) -> Iterator[Finding]:
+    for model, many in census.unpriced.most_common():
+        yield Finding(
+            severity="warning",
+            check="unpriced",
+            count=many,
+            what=f"{model}: {census.why('unpriced', model)}",
+            do="put its price into a contract file (--prices); costspan prices why MODEL",
+        )
+    for model, many in census.no_usage.most_common():
+        yield Finding(
+            severity="warning",
+            check="no_usage",
+            count=many,
+            what=f"{model}: answered, but no usage was reported (streaming without usage?)",
+            do='ask for it: stream_options={"include_usage": True}, or stream_usage=True',
+        )
+    for model, many in census.unmeasured.most_common():
+        yield Finding(
+            severity="warning",
+            check="unmeasured",
+            count=many,
+            what=f"{model}: {census.why('unmeasured', model)}",
+            do="compare with the provider's invoice; costspan report --unpriced lists them",
+        )
+
+
+def _of_intents(census: Census, now_ns: int) -> Iterator[Finding]:
+    if census.open_stale:
+        oldest = age(now_ns - (census.open_oldest_ns or 0))
+        yield Finding(
+            severity="warning",
+            check="open",
+            count=census.open_stale,
+            what=f"calls started and never ended, the oldest {oldest} ago: a lost callback, a"
+            " killed process, or an undrained spool",
+            do="drain every spool; what stays open may have cost money nobody counted",
+        )
+    if census.open_fresh:
+        yield Finding(
+            severity="note",
+            check="open_now",
+            count=census.open_fresh,
+            what="calls started in the last quarter of an hour and have not ended yet",
+            do="nothing: they may still be running",
+        )
+
+
+def _of_owners(census: Census) -> Iterator[Finding]:
+    if census.unattributed:
+        usd = format_usd(census.unattributed_pico)
+        yield Finding(
+            severity="warning",
+            check="unattributed",
+            count=census.unattributed,
+            what=f"events, or shares of them, without owner: {usd} USD",
+            do="costspan report --unattributed says why, event by event",
+        )
+    if census.flags["tenant_invalid"]:
+        yield Finding(
+            severity="warning",
+            check="tenant_invalid",
+            count=census.flags["tenant_invalid"],
+            what="a tenant id was refused: 1 to 128 printable characters, no @ in front",
+            do="correct the ids where they are given to attribute, bind or resolve",
+        )
+    if census.flags["charged_above_cost"]:
+        yield Finding(
+            severity="note",
+            check="charged_above_cost",
+            count=census.flags["charged_above_cost"],
+            what="tenants are charged more than it cost: a cheaper model answered than they asked",
+            do="if that is not meant: profile chargeback, or knob charge_above_cost = capped",
+        )
+
+
+def _of_capture(census: Census) -> Iterator[Finding]:
+    if census.flags["invalid_usage"]:
+        yield Finding(
+            severity="warning",
+            check="invalid_usage",
+            count=census.flags["invalid_usage"],
+            what="a usage was refused: a count that was negative, fractional or absurd",
+            do="report it to whoever maintains the adapter or gateway that wrote it",
+        )
+    known = {"tenant_invalid", "invalid_usage", "charged_above_cost"}
+    others = Counter({flag: n for flag, n in census.flags.items() if flag not in known})
+    if others:
+        yield Finding(
+            severity="note",
+            check="flags",
+            count=sum(others.values()),
+            what=f"events are flagged: {_most(others)}",
+            do="costspan explain EVENT shows the flags; report --by flags groups by them",
+        )
+    if census.hidden_attempts:
+        yield Finding(
+            severity="warning",
+            check="hidden_retries",
+            count=census.hidden_attempts,
+            what="attempts were made below the callbacks, and nobody metered them",
+            do="set max_retries=0 on the client and let the router or the agent retry",
+        )
+    if unknown := census.hidden_unknown:
+        yield Finding(
+            severity="note",
+            check="retries_unseen",
+            count=sum(unknown.values()),
+            what=f"model calls whose client may retry unseen by callbacks: {_most(unknown)}",
+            do="set max_retries=0 on the client, so that every attempt is one that is seen",
+        )
+
+
+def _most(counts: Counter[Any]) -> str:
+    said = ", ".join(f"{name} ({many:,})" for name, many in counts.most_common(4))
+    return said + (", ..." if len(counts) > 4 else "")

@@ -1,0 +1,80 @@
+"""Times as people write and read them: UTC, to and from nanoseconds, without a float."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from costspan.cli.exits import UsageError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PERIOD = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
+_UNITS_SECONDS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def moment_ns(text: str) -> int:
+    """The ns UTC of an ISO date or datetime; one without a zone is UTC.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"{text!r} is no date: write 2026-11-01 or 2026-11-01T12:30:00Z (UTC unless said)"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def period(text: str) -> str:
+    """A period as it is written, YYYY-MM.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    if not _PERIOD.fullmatch(text):
+        raise UsageError(f"{text!r} is no period: write YYYY-MM, such as 2026-11")
+    return text
+
+
+def when(at_ns: int | None) -> str:
+    """A time for people, to the second."""
+    if at_ns is None:
+        return "no time"
+    try:
+        return (_EPOCH + timedelta(seconds=at_ns // 10**9)).strftime("%Y-%m-%d %H:%M:%SZ")
+    except OverflowError:
+        return f"{at_ns} ns"
+
+
+def day(at_ns: int) -> str:
+    """The day of a time."""
+    return when(at_ns).partition(" ")[0]
+
+
+def span(start_ns: int | None, end_ns: int | None) -> str:
+    """A half-open span of price validity, in days."""
+    if start_ns is None and end_ns is None:
+        return "any date"
+    start = "" if start_ns is None else day(start_ns)
+    end = "" if end_ns is None else day(end_ns)
+    return f"{start}..{end}"
+
+
+def age(ns: int) -> str:
+    """A length of time in its largest whole unit."""
+    seconds = max(0, ns // 10**9)
+    for name, length in _UNITS_SECONDS:
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return "less than a second"
+
+
+def lasted(ns: int) -> str:
+    """A duration in milliseconds or seconds."""
+    ms = max(0, ns) // 10**6
+    return f"{ms} ms" if ms < 10_000 else f"{ms // 1000} s"

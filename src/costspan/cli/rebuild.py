@@ -1,0 +1,42 @@
+"""`costspan rebuild`: the books anew from the journal."""
+
+from __future__ import annotations
+
+import argparse
+
+from costspan.cli.exits import BAD, OK
+from costspan.cli.printing import Page
+from costspan.cli.progress import progress
+from costspan.cli.settings import open_books, settings_of
+from costspan.core.rebuild import Differs, rebuild
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """`rebuild` has no options of its own."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Rebuild in place; 1, and the old books stay, if the new ones differ."""
+    settings = settings_of(options)
+    with open_books(settings) as books:
+        url, kept = books.url, books.ledger.counts()["observations"]
+    page = Page()
+    page.line(f"ledger {url}", "dim")
+    try:
+        with progress("rebuilding", "observations", kept) as tell:
+            report = rebuild(settings, lambda so_far: tell(so_far.observations))
+    except Differs as differs:
+        for line in differs.differences:
+            page.line(line, "red")
+        page.line(
+            f"{differs}: amounts are (cost, charge) in pico-USD. The old books stay as they were;"
+            " keep the file and report this: it is a bug, or somebody changed the file",
+            "bold red",
+        )
+        return BAD
+    page.line(
+        f"rebuilt from {report.observations:,} observations: {report.events:,} events decided,"
+        f" {report.postings:,} postings; every owner, bucket and period comes to the same sums",
+        "green",
+    )
+    return OK

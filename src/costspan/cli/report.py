@@ -1,0 +1,235 @@
+"""`costspan report`: who spent what."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.text import Text
+
+from costspan.cli import unpriced
+from costspan.cli.exits import BAD, OK, UsageError
+from costspan.cli.moments import moment_ns, period
+from costspan.cli.printing import (
+    Column,
+    Page,
+    amount,
+    counted,
+    joined,
+    print_csv,
+    print_json,
+    to_stderr,
+)
+from costspan.cli.settings import open_books, settings_of
+from costspan.core.money import format_usd, parse_usd
+from costspan.core.read.grouping import Selection
+from costspan.core.read.waiting import Waiting, waiting
+
+_AMOUNTS = ("cost", "charge", "events")
+_IN_ORDER_OF_TIME = ("day", "period", "started_at", "ended_at", "effective_period")
+_BAR_CELLS = 12
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `report`."""
+    parser.add_argument(
+        "--by",
+        default="owner,bucket",
+        metavar="FIELDS",
+        help="owner, bucket, pool, day, period, model, cause, outcome, any field of the schema or"
+        " label:KEY; several with commas (default: %(default)s)",
+    )
+    parser.add_argument("--period", metavar="YYYY-MM", help="an effective period (UTC)")
+    parser.add_argument("--since", metavar="DATE", help="started at or after (UTC)")
+    parser.add_argument("--until", metavar="DATE", help="started before (UTC)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--unattributed", action="store_true", help="list the events without owner, and why"
+    )
+    what.add_argument(
+        "--unpriced", action="store_true", help="list the events of unknown cost, and why"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON document")
+    form.add_argument("--csv", action="store_true", help="for a spreadsheet")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the report; 1 if the books are not balanced."""
+    settings = settings_of(options)
+    selection = _selection(options)
+    with open_books(settings) as books:
+        if options.unattributed or options.unpriced:
+            return unpriced.run(books, selection, options)
+        fields = tuple(field.strip() for field in options.by.split(","))
+        try:
+            found = books.totals(fields, *selection)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if options.json or options.csv:
+            to_stderr(f"ledger: {books.url}")
+        if options.json:
+            print_json(found)
+        elif options.csv:
+            columns = [name for name in _keys(found, fields)] + list(_AMOUNTS)
+            print_csv(columns, ([row[name] for name in columns] for row in found["rows"]))
+        else:
+            _Sheet(found, _keys(found, fields)).print(books.url, waiting(settings.spool), options)
+    if found["balanced"]:
+        return OK
+    if options.json or options.csv:
+        to_stderr(_NOT_BALANCED)
+    return BAD
+
+
+_NOT_BALANCED = (
+    "NOT BALANCED: the postings do not add up to the decisions. Do not bill from these books;"
+    " keep the file, and compare with costspan rebuild"
+)
+
+
+def _selection(options: argparse.Namespace) -> Selection:
+    since = None if options.since is None else moment_ns(options.since)
+    until = None if options.until is None else moment_ns(options.until)
+    if since is not None and until is not None and since >= until:
+        raise UsageError("--since must be before --until")
+    return Selection(None if options.period is None else period(options.period), since, until)
+
+
+def _keys(found: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
+    """The names the rows use for what was asked for (`tenant` is `owner`)."""
+    if found["rows"]:
+        return [name for name in found["rows"][0] if name not in _AMOUNTS]
+    return ["owner" if field == "tenant" else field for field in fields]
+
+
+class _Sheet:
+    """The report as a table."""
+
+    def __init__(self, found: dict[str, Any], keys: list[str]) -> None:
+        self._keys = keys
+        self._totals = found["totals"]
+        self._is_balanced = found["balanced"]
+        self._rows = self._sorted(found["rows"])
+        self._page = Page()
+
+    def _sorted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """By cost within each key, so that what costs most comes first; times stay in order."""
+        sums: dict[tuple[str, ...], int] = {}
+        for row in rows:
+            for depth in range(1, len(self._keys) + 1):
+                prefix = tuple(row[key] for key in self._keys[:depth])
+                sums[prefix] = sums.get(prefix, 0) + parse_usd(row["cost"])
+
+        def place(row: dict[str, Any]) -> list[tuple[bool, int, str]]:
+            order: list[tuple[bool, int, str]] = []
+            for depth, key in enumerate(self._keys, 1):
+                prefix = tuple(row[name] for name in self._keys[:depth])
+                cost = 0 if key in _IN_ORDER_OF_TIME else -sums[prefix]
+                # The platform and the unattributed come after the tenants.
+                order.append((key == "owner" and row[key].startswith("@"), cost, row[key]))
+            return order
+
+        return sorted(rows, key=place)
+
+    def print(self, url: str, spool: Waiting, options: argparse.Namespace) -> None:
+        """The table, what it adds up to, and what is not in it."""
+        self._page.line(f"ledger {url}{_chosen(options)}", "dim")
+        if self._rows:
+            self._table()
+        else:
+            self._page.line("no events here yet")
+        self._sums()
+        self._left_out(spool)
+
+    def _table(self) -> None:
+        columns = [
+            *(Column(key) for key in self._keys),
+            Column("cost USD", True),
+            Column("charge USD", True),
+            Column("events", True),
+            Column("share", True),
+        ]
+        if self._page.is_terminal:
+            columns.append(Column("", style="cyan"))
+        totals = self._totals
+        footer = ["total", *[""] * (len(self._keys) - 1)]
+        self._page.table(
+            columns,
+            self._lines(),
+            [*footer, amount(totals["cost"]), amount(totals["charge"])],
+        )
+
+    def _lines(self) -> list[list[Any]]:
+        whole = parse_usd(self._totals["cost"])
+        lines: list[list[Any]] = []
+        above = ""
+        for row in self._rows:
+            keys = [row[key] or "(none)" for key in self._keys]
+            repeats = self._page.is_terminal and len(keys) > 1 and keys[0] == above
+            above = keys[0]
+            if repeats:
+                keys[0] = ""
+            cost = parse_usd(row["cost"])
+            permille = cost * 1000 // whole if whole > 0 else 0
+            share = f"{permille // 10}.{permille % 10} %" if whole > 0 else ""
+            line = [*keys, amount(row["cost"]), amount(row["charge"]), f"{row['events']:,}", share]
+            if self._page.is_terminal:
+                line.append("█" * max(0, (permille * _BAR_CELLS + 500) // 1000))
+            lines.append(line)
+        return lines
+
+    def _sums(self) -> None:
+        totals, page = self._totals, self._page
+        tenants = format_usd(
+            parse_usd(totals["cost"])
+            - parse_usd(totals["platform"])
+            - parse_usd(totals["unattributed"])
+        )
+        parts = {
+            "tenants": tenants,
+            **{name: totals[name] for name in ("platform", "unattributed")},
+        }
+        page.line()
+        page.line(_equation(totals["cost"], parts))
+        page.line(
+            _equation(totals["cost"], {name: totals[name] for name in ("charge", "absorbed")})
+        )
+        if self._is_balanced:
+            page.line("balanced", "green")
+        else:
+            page.line(_NOT_BALANCED, "bold red reverse")
+
+    def _left_out(self, spool: Waiting) -> None:
+        totals, warn = self._totals, "yellow"
+        if totals["absorbed"].startswith("-"):
+            self._page.line("charged above cost: cheaper models answered than were asked for", warn)
+        if totals["open"]:
+            self._page.line(f"{totals['open']} open: started, not ended (costspan doctor)", warn)
+        if totals["unpriced_events"]:
+            many = totals["unpriced_events"]
+            self._page.line(f"{many} of unknown cost, not in the sums: report --unpriced", warn)
+        if totals["unmatched"]:
+            many = totals["unmatched"]
+            self._page.line(f"{many} unmatched: they post nothing (costspan doctor)", warn)
+        if parse_usd(totals["unattributed"]):
+            self._page.line("some of it is nobody's: report --unattributed says why", warn)
+        if spool.complete or spool.live:
+            many = spool.complete + spool.live
+            still = f", {spool.live} still being written" if spool.live else ""
+            text = f"not drained yet: {counted(many, 'segment')} in {spool.folder}{still}"
+            self._page.line(f"{text} (costspan drain)", warn)
+
+
+def _equation(cost: str, parts: dict[str, str]) -> Text:
+    sums = [joined(name, amount(usd), by=" ") for name, usd in parts.items()]
+    return joined(joined("cost", amount(cost), by=" "), joined(*sums, by=" + "), by=" = ")
+
+
+def _chosen(options: argparse.Namespace) -> str:
+    chosen = [
+        f"{name} {getattr(options, name)}"
+        for name in ("period", "since", "until")
+        if getattr(options, name) is not None
+    ]
+    return ", " + ", ".join(chosen) if chosen else ""

@@ -1,0 +1,121 @@
+"""What `doctor` looks for around the books: the spool, the disk below them, the plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from costspan.cli.findings import Finding
+from costspan.cli.moments import age
+from costspan.core import counters, hooks
+from costspan.core.read.waiting import Waiting
+
+_LATE_NS = 5 * 60 * 10**9
+"""A running process drains every few seconds; what is older waits for somebody."""
+_MOUNTS = Path("/proc/mounts")
+_MEMORY = ("tmpfs", "ramfs")
+_LAYERED = ("overlay", "aufs")
+_NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "afs")
+
+
+def of_spool(spool: Waiting, now_ns: int) -> Iterator[Finding]:
+    """What waits, what was torn, who writes."""
+    if spool.complete:
+        waited = now_ns - (spool.oldest_ns or now_ns)
+        late = waited > _LATE_NS
+        yield Finding(
+            severity="warning" if late else "note",
+            check="undrained",
+            count=spool.complete,
+            what=f"segments wait in {spool.folder} ({spool.size_bytes:,} bytes), the oldest for"
+            f" {age(waited)}",
+            do="run costspan drain"
+            + (" from a timer: no live process drains here" if late else ""),
+        )
+    if spool.live:
+        yield Finding(
+            severity="note",
+            check="live_writers",
+            count=spool.live,
+            what="processes are writing right now; their last records come with the next drain",
+            do="nothing",
+        )
+    if spool.quarantined:
+        yield Finding(
+            severity="warning",
+            check="quarantined",
+            count=spool.quarantined,
+            what=f"torn tails in {spool.folder / 'quarantine'}: a process or disk died in"
+            " the middle of a record that nobody had acknowledged",
+            do="keep them until the period is reconciled with the invoice, then delete them",
+        )
+
+
+def of_place(what: str, path: Path, mounts: Path = _MOUNTS) -> Iterator[Finding]:
+    """Whether what is at `path` will still be there tomorrow."""
+    kind = mounted_as(path, mounts)
+    trap = do = ""
+    if kind in _MEMORY:
+        trap, do = "lives in memory and is gone after a restart", "put it on a disk"
+    elif kind in _LAYERED:
+        trap = "lives in the container's own layer and is gone with the container"
+        do = "mount a volume there"
+    elif kind in _NETWORK:
+        trap = "lies on a network mount, where SQLite's and the spool's locks cannot be relied on"
+        do = "put it on a local disk, and merge folders with drain --spool DIR..."
+    if trap:
+        yield Finding(
+            severity="warning",
+            check="mount",
+            count=1,
+            what=f"the {what} {path} ({kind}) {trap}",
+            do=do,
+        )
+
+
+def mounted_as(path: Path, mounts: Path = _MOUNTS) -> str | None:
+    """The file system type that holds `path`; None where the system does not say."""
+    try:
+        lines = mounts.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    whole = path.absolute().resolve()
+    best, kind = -1, None
+    for fields in (line.split() for line in lines):
+        if len(fields) < 3:
+            continue
+        point = Path(_unescaped(fields[1]))
+        # Of two mounts at one point the later one hides the earlier.
+        if whole.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), fields[2]
+    return kind
+
+
+def _unescaped(field: str) -> str:
+    for escape, character in ((r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", "\\")):
+        field = field.replace(escape, character)
+    return field
+
+
+def of_process() -> Iterator[Finding]:
+    """Plugins that failed, and what this process counted of itself."""
+    hooks.plugins()
+    for problem in hooks.problems:
+        yield Finding(
+            severity="error",
+            check="plugin",
+            count=1,
+            what=f"plugin {problem.plugin} failed in {problem.hook}: {problem.error}",
+            do="repair or uninstall it; everything else goes on without it",
+        )
+    survived = {
+        n: times for n, times in counters.snapshot().items() if not n.startswith("plugin_failed")
+    }
+    for name, times in sorted(survived.items()):
+        yield Finding(
+            severity="note",
+            check="counter",
+            count=times,
+            what=f"this process survived {name}",
+            do="nothing, unless it grows",
+        )

@@ -1,0 +1,228 @@
+"""`costspan doctor`: every trap is provoked and named; clean books have none."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from desk import Desk
+
+import costspan
+from costspan.cli.surroundings import mounted_as, of_place
+from costspan.core import hooks, runtime
+from costspan.core.journal import records, spool
+from costspan.core.settle import settle
+from costspan.core.settle.ledger import open_url
+
+OK: dict[str, Any] = {
+    "tenant": "acme",
+    "executed_model": "gpt-4o",
+    "usage": {"input": 1000, "output": 100},
+    "provider_result": "ok",
+    "attempts_hidden": 0,
+}
+
+
+def _found(desk: Desk) -> dict[str, dict[str, Any]]:
+    findings = desk.run("doctor", "--json").json["findings"]
+    # What this process counted of itself belongs to the tests before this one.
+    return {each["check"]: each for each in findings if each["check"] not in ("counter", "mount")}
+
+
+def test_clean_books(empty: Desk) -> None:
+    empty.ingest([{"attempt_id": "a1", **OK}])
+    ran = empty.run("doctor", "--json")
+    assert ran.code == 0
+    assert _found(empty) == {}
+    assert ran.json["counts"]["events"] == 1
+    assert str(empty.ledger) in ran.err
+
+
+def test_no_ledger(desk: Desk) -> None:
+    ran = desk.run("doctor")
+    assert ran.code == 3
+    assert "there is no ledger at" in ran.out
+    assert not desk.ledger.exists()
+
+
+def test_books_not_balanced(shop: Desk) -> None:
+    with sqlite3.connect(shop.ledger) as connection:
+        connection.execute("UPDATE rollup SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
+    connection.close()
+    ran = shop.run("doctor")
+    assert ran.code == 1
+    assert "ERROR    not_balanced" in ran.out
+
+
+def test_the_shop(shop: Desk) -> None:
+    found = _found(shop)
+    assert found["unpriced"]["what"].startswith("mystery-1: ")
+    assert found["open"]["count"] == 1
+    assert "0.002500000000 USD" in found["unattributed"]["what"]
+    assert set(found) == {"unpriced", "open", "unattributed"}
+    assert all(each["severity"] == "warning" for each in found.values())
+
+
+def test_calls_that_never_ended_and_calls_under_way(empty: Desk) -> None:
+    now = time.time_ns()
+    old, fresh = now - 3 * 86_400 * 10**9, now
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "phase": "start", "started_at": old},
+            {"attempt_id": "a2", "phase": "start", "started_at": fresh},
+        ]
+    )
+    found = _found(empty)
+    assert "the oldest 3 days ago" in found["open"]["what"]
+    assert found["open_now"]["count"] == 1
+
+
+def test_cost_that_nobody_knows(empty: Desk) -> None:
+    empty.ingest(
+        [
+            {"attempt_id": "a1", **OK, "executed_model": "mystery-1"},
+            {"attempt_id": "a2", **OK, "usage": None},
+            {"attempt_id": "a3", **OK, "usage": None, "provider_result": "failed"},
+            {"attempt_id": "a4", **OK, "usage": {"input": -1}},
+        ]
+    )
+    found = _found(empty)
+    assert "mystery-1" in found["unpriced"]["what"]
+    assert "stream" in found["no_usage"]["what"]
+    assert found["no_usage"]["count"] == 2
+    assert "failed" in found["unmeasured"]["what"]
+    assert found["invalid_usage"]["count"] == 1
+
+
+def test_retries_that_callbacks_cannot_see(empty: Desk) -> None:
+    empty.ingest(
+        [
+            {"attempt_id": "a1", **OK, "attempts_hidden": None},
+            {"attempt_id": "a2", **OK, "attempts_hidden": 2},
+        ]
+    )
+    found = _found(empty)
+    assert "gpt-4o (1)" in found["retries_unseen"]["what"]
+    assert found["hidden_retries"]["count"] == 2
+
+
+def test_owners(empty: Desk) -> None:
+    empty.ingest(
+        [
+            {"attempt_id": "a1", **OK, "tenant": "@platform"},
+            {"attempt_id": "a2", **OK, "labels": {"x": "y" * 300}},
+            {
+                "attempt_id": "a3",
+                **OK,
+                "requested_model": "gpt-4o",
+                "executed_model": "gpt-4o-mini",
+            },
+        ]
+    )
+    found = _found(empty)
+    assert found["tenant_invalid"]["count"] == 1
+    assert found["unattributed"]["count"] == 1
+    assert "truncated" in found["flags"]["what"]
+    assert found["charged_above_cost"]["count"] == 1
+
+
+def test_records_that_post_nothing(empty: Desk) -> None:
+    signed = {"tenant_source": "signed", **OK}
+    empty.ingest(
+        [
+            {"oid": "x1", "attempt_id": "a1", **signed},
+            {"oid": "x2", "attempt_id": "a1", **signed, "tenant": "globex"},
+            {"oid": "x3", "attempt_id": "a2", **OK},
+            {"oid": "x3", "attempt_id": "a2", **OK, "usage": {"input": 2}},
+            {"oid": "x4", "attempt_id": "a3", "response_id": "r", **OK},
+            {"oid": "x5", "attempt_id": "a4", "response_id": "r", **OK},
+            {"oid": "x6", "response_id": "r", "delivery": "blocked"},
+        ]
+    )
+    ran = empty.run("doctor")
+    found = _found(empty)
+    assert ran.code == 1
+    assert found["identity_conflict"]["severity"] == "error"
+    assert found["conflict"]["count"] == 1
+    assert found["unmatched"]["count"] == 1
+
+
+def test_a_gateway_whose_own_records_are_missing(
+    empty: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSTSPAN_GATEWAYS", "http://gateway.local")
+    empty.ingest(
+        [{"attempt_id": "a1", "attributes": {"base_url": "http://gateway.local/v1"}, **OK}]
+    )
+    assert _found(empty)["unmatched_downstream"]["count"] == 1
+
+
+def test_gaps_and_refusals(empty: Desk) -> None:
+    empty.ingest([{"writer": "w", "seq": n, **OK} for n in (1, 2, 5)])
+    ledger = open_url(f"sqlite:///{empty.ledger}", create=False)
+    with ledger.settling(0) as settlement:
+        settle(settlement, [], [records.Refusals("w", {"disk:28": 4}, 0)])
+    ledger.close()
+    found = _found(empty)
+    assert (found["gaps"]["severity"], found["gaps"]["count"]) == ("error", 2)
+    assert found["refused"]["count"] == 4
+    assert "disk:28 (4)" in found["refused"]["what"]
+    assert empty.run("doctor").code == 1
+
+
+def test_the_spool(empty: Desk) -> None:
+    costspan.configure(ledger=empty.ledger, spool=empty.spool, background=False)
+    costspan.record({"tenant": "acme", "flat_cost": "1"})
+    assert _found(empty)["live_writers"]["count"] == 1
+    runtime.recorder().rotate()
+    assert _found(empty)["undrained"]["severity"] == "note"
+    (segment,) = spool.segments(empty.spool)
+    hour_ago = time.time_ns() - 3600 * 10**9
+    os.utime(segment, ns=(hour_ago, hour_ago))
+    late = _found(empty)["undrained"]
+    assert late["severity"] == "warning"
+    assert "the oldest for 1 hour" in late["what"]
+    segment.write_bytes(segment.read_bytes() + b"torn")
+    empty.run("drain")
+    assert _found(empty)["quarantined"]["count"] == 1
+
+
+def test_a_plugin_that_failed(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hooks, "problems", [hooks.Problem("stranger", "prices", "Boom: no")])
+    ran = empty.run("doctor")
+    assert ran.code == 1
+    assert "plugin stranger failed in prices: Boom: no" in ran.out
+
+
+MOUNTS = r"""/dev/vda / ext4 rw 0 0
+tmpfs /run tmpfs rw 0 0
+overlay /var/lib/app overlay rw 0 0
+server:/x /mnt/my\040share nfs4 rw 0 0
+/dev/vdb /run/books ext4 rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "said"),
+    [
+        ("/run/ledger.db", "tmpfs", "in memory"),
+        ("/var/lib/app/ledger.db", "overlay", "container"),
+        ("/mnt/my share/ledger.db", "nfs4", "network"),
+        ("/run/books/ledger.db", "ext4", ""),
+        ("/running/ledger.db", "ext4", ""),
+    ],
+)
+def test_where_the_ledger_lies(tmp_path: Path, path: str, kind: str, said: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS, "utf-8")
+    assert mounted_as(Path(path), mounts) == kind
+    findings = list(of_place("ledger", Path(path), mounts))
+    assert [said in finding.what for finding in findings] == ([True] if said else [])
+
+
+def test_a_system_without_a_list_of_mounts(tmp_path: Path) -> None:
+    assert mounted_as(tmp_path, tmp_path / "none") is None

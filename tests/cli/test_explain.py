@@ -1,0 +1,133 @@
+"""`costspan explain`: found by any id, told as a tree, with everything that decided it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from desk import Desk
+
+
+def _event(desk: Desk, **wanted: str) -> dict[str, Any]:
+    """The node of the event whose facts are these."""
+    nodes = list(desk.run("explain", "req-1", "--json").json["roots"])
+    for node in nodes:
+        nodes += node["below"]
+    return next(n for n in nodes if wanted.items() <= n["event"]["facts"].items())
+
+
+@pytest.mark.parametrize("name", ["req-1", "s-acme", "resp-acme"])
+def test_found_by_request_session_and_response(shop: Desk, name: str) -> None:
+    ran = shop.run("explain", name)
+    assert ran.code == 0
+    assert "cost 0.003500000000 = charge 0.003500000000 + absorbed 0.000000000000" in ran.out
+    assert str(shop.ledger) in ran.out
+
+
+def test_found_by_attempt_id(shop: Desk) -> None:
+    event = _event(shop, kind="tool")
+    ran = shop.run("explain", event["id"])
+    assert 'tool  "search"  ok  0.010000000000 USD  <- asked for' in ran.out
+
+
+def test_what_ran_inside_a_tool_is_below_it(shop: Desk) -> None:
+    tool = _event(shop, kind="tool")
+    (inner,) = tool["below"]
+    assert inner["cost"] == "0.001000000000"
+    assert inner["decision"]["cause"] == "step"
+    assert "\n  model  gpt-4o  ok" in shop.run("explain", "req-1").out
+
+
+def test_a_page_says_what_decided(shop: Desk) -> None:
+    out = shop.run("explain", "resp-acme").out
+    facts = [" ".join(line.split()) for line in out.splitlines()]
+    assert "started 2026-11-05 12:00:00Z took 250 ms" in facts
+    assert "tokens input 1,000, output 100 (provider)" in facts
+    assert "why owner O4: the call names its tenant" in facts
+    assert "label team = blue" in facts
+    for start in (
+        "price gpt-4o: input 2.5, output 10 USD per 1M tokens; contract, any date",
+        "seen by gateway shop START",
+        "seen by gateway shop END",
+        "posted acme direct 2026-11 cost 0.003500000000",
+    ):
+        assert any(fact.startswith(start) for fact in facts), start
+    assert "O1" not in out
+    assert "\x1b" not in out
+    assert out.isascii()
+
+
+def test_every_rule_and_why_it_missed(shop: Desk) -> None:
+    out = shop.run("explain", "resp-acme", "--rules").out
+    assert "O1 no: has_members is no, not yes" in out
+    assert "O4: the call names its tenant" in out
+
+
+def test_json_has_amounts_as_decimal_strings(shop: Desk) -> None:
+    ran = shop.run("explain", "resp-globex", "--json")
+    (node,) = ran.json["roots"]
+    assert node["cost"] == node["decision"]["cost"] == "0.007000000000"
+    assert node["decision"]["shares"] == [
+        {
+            "owner": "globex",
+            "bucket": "direct",
+            "pool": None,
+            "cost": "0.007000000000",
+            "charge": "0.007000000000",
+        }
+    ]
+    assert str(shop.ledger) in ran.err
+
+
+def test_disagreement_and_substitution_are_told(empty: Desk) -> None:
+    call = {"attempt_id": "a1", "operation_ids": ["litellm:c1"]}
+    empty.ingest(
+        [
+            {
+                **call,
+                "layer": "gateway",
+                "tenant": "acme",
+                "requested_model": "gpt-4o",
+                "executed_model": "gpt-4o-mini",
+                "usage": {"input": 1000, "output": 100},
+                "provider_result": "ok",
+            },
+            {
+                "operation_ids": ["litellm:c1"],
+                "layer": "framework",
+                "usage": {"input": 990, "output": 100},
+                "usage_source": "estimated",
+            },
+        ]
+    )
+    out = empty.run("explain", "litellm:c1").out
+    assert "model  gpt-4o -> gpt-4o-mini  ok" in out
+    assert 'disagree     usage: framework end {"input":990,"output":100}' in out
+    assert "framework  END  speaks for all of it" in out
+    assert "charged above cost" in out
+    assert "why price    C5" in out
+
+
+def test_open_unknown_and_refused_events_say_so(empty: Desk) -> None:
+    signed = {"attempt_id": "a2", "tenant_source": "signed", "provider_result": "ok"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "phase": "start", "requested_model": "gpt-4o"},
+            {**signed, "oid": "x1", "tenant": "acme", "layer": "gateway"},
+            {**signed, "oid": "x2", "tenant": "globex", "layer": "sdk"},
+        ]
+    )
+    assert "it has started and not ended" in empty.run("explain", "a1").out
+    out = empty.run("explain", "a2").out
+    assert "identity_conflict of x" in out
+    assert "no usage was reported" in out
+    (node,) = empty.run("explain", "a2", "--json").json["roots"]
+    assert node["cost"] is None
+    assert node["problems"]
+
+
+def test_nothing_has_that_name(shop: Desk) -> None:
+    ran = shop.run("explain", "nobody")
+    assert ran.code == 3
+    assert "'nobody' names no event" in ran.err
+    assert ran.out == ""

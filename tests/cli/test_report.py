@@ -1,0 +1,214 @@
+"""`costspan report`: shapes, sums, lists, and files that spreadsheets can open."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from decimal import Decimal
+
+import pytest
+from desk import HOSTILE, Desk
+
+import costspan
+from costspan.cli.printing import csv_cell
+from costspan.core import runtime
+from costspan.core.read.books import Books
+from costspan.core.settle.ledger import open_url
+
+
+def test_json_is_the_totals_and_nothing_else(shop: Desk) -> None:
+    ran = shop.run("report", "--json")
+    with Books(open_url(f"sqlite:///{shop.ledger}", create=False)) as books:
+        assert ran.json == books.totals()
+    assert ran.code == 0
+    assert str(shop.ledger) in ran.err
+
+
+def test_sums(shop: Desk) -> None:
+    found = shop.run("report", "--json", "--by", "owner").json
+    costs = {row["owner"]: row["cost"] for row in found["rows"]}
+    assert costs == {
+        "acme": "0.014500000000",
+        "globex": "0.007000000000",
+        HOSTILE: "0.150000000000",
+        "@platform": "0.000015000000",
+        "@unattributed": "0.002500000000",
+    }
+    assert found["totals"]["cost"] == "0.174015000000"
+    assert found["totals"]["unpriced_events"] == 1
+    assert found["totals"]["open"] == 1
+
+
+def test_the_table_says_everything_in_plain_lines(shop: Desk) -> None:
+    ran = shop.run("report")
+    lines = ran.out.splitlines()
+    assert ran.code == 0
+    assert lines[0] == f"ledger sqlite:///{shop.ledger}"
+    assert lines[1].split()[:2] == ["owner", "bucket"]
+    assert "balanced" in lines
+    assert any(line.startswith("total") and "0.174015000000" in line for line in lines)
+    assert any(line.startswith("1 open") for line in lines)
+    assert any(line.startswith("1 of unknown cost") for line in lines)
+    assert ran.out.isascii()
+    assert "\x1b" not in ran.out
+    assert all(line == line.rstrip() for line in lines)
+
+
+def test_tenants_by_cost_then_the_platform_and_nobody(shop: Desk) -> None:
+    lines = shop.run("report", "--by", "owner").out.splitlines()
+    owners = [line.split("  ")[0] for line in lines[2:7]]
+    assert owners == [HOSTILE, "acme", "globex", "@unattributed", "@platform"]
+
+
+def test_days_stay_in_their_order(shop: Desk) -> None:
+    lines = shop.run("report", "--by", "day").out.splitlines()
+    days = [line.split()[0] for line in lines if line.startswith("2026-")]
+    assert days == sorted(days)
+    assert len(days) > 3
+
+
+def test_by_label(shop: Desk) -> None:
+    found = shop.run("report", "--json", "--by", "label:team, owner", "--period", "2026-11").json
+    rows = {(row["label:team"], row["owner"]): row["cost"] for row in found["rows"]}
+    assert rows["blue", "acme"] == "0.014500000000"
+    assert ("red", "globex") not in rows
+    assert "(none)" in shop.run("report", "--by", "label:team").out
+
+
+def test_period_and_span(shop: Desk) -> None:
+    october = shop.run("report", "--json", "--period", "2026-10").json
+    assert october["totals"]["cost"] == "0.007000000000"
+    span = ("--since", "2026-11-06", "--until", "2026-11-07T10:00:00Z")
+    assert shop.run("report", "--json", *span).json["totals"]["cost"] == "0.150015000000"
+    shifted = ("--since", "2026-11-07T12:00:00+02:00", "--until", "2026-11-08")
+    assert shop.run("report", "--json", *shifted).json["totals"]["cost"] == "0.002500000000"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--period", "2026-13"], "YYYY-MM"),
+        (["--since", "yesterday"], "no date"),
+        (["--since", "2026-11-02", "--until", "2026-11-02"], "before"),
+        (["--by", "nobody"], "no field 'nobody'"),
+    ],
+)
+def test_options_that_mean_nothing(shop: Desk, options: list[str], said: str) -> None:
+    ran = shop.run("report", *options)
+    assert ran.code == 2
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+def test_csv_is_the_same_sums_and_runs_nothing(shop: Desk) -> None:
+    ran = shop.run("report", "--csv", "--by", "owner,bucket")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert {row["owner"] for row in rows} >= {"'" + HOSTILE, "'@platform", "'@unattributed", "acme"}
+    assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.174015")
+    assert not any(
+        cell.startswith(("=", "+", "@", "\t", "\r")) for row in rows for cell in row.values()
+    )
+
+
+@pytest.mark.parametrize(
+    "formula", ["=1+1", "+1+1", "-1+1", "@sum(a1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-", "--1"]
+)
+def test_a_formula_is_text(formula: str) -> None:
+    assert csv_cell(formula) == "'" + formula
+
+
+@pytest.mark.parametrize("number", ["-1", "0.000000000001", "-0.5", 12, -3])
+def test_a_number_stays_a_number(number: object) -> None:
+    assert csv_cell(number) == str(number)
+
+
+def test_unattributed_and_why(shop: Desk) -> None:
+    (row,) = shop.run("report", "--unattributed", "--json").json["unattributed"]
+    assert (row["cost"], row["model"]) == ("0.002500000000", "gpt-4o")
+    assert "no tenant was attributed" in row["why"]
+    assert row["event"] in shop.run("report", "--unattributed").out
+    assert shop.run("report", "--unattributed", "--period", "2026-10", "--json").json == {
+        "unattributed": []
+    }
+
+
+def test_a_list_as_csv(shop: Desk) -> None:
+    (row,) = csv.DictReader(io.StringIO(shop.run("report", "--unpriced", "--csv").out))
+    assert (row["model"], row["cost"], row["outcome"]) == ("mystery-1", "", "ok")
+
+
+def test_why_nobody_owns_it(empty: Desk) -> None:
+    usage = {"usage": {"input": 10}, "executed_model": "gpt-4o", "provider_result": "ok"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "parent": "gone", "parent_origin": "ours", **usage},
+            {"attempt_id": "a2", "parent": "a1", "parent_origin": "ours", **usage},
+            {"attempt_id": "a3", "session": "s1", "session_origin": "ours", **usage},
+            {"attempt_id": "a4", "tenant": "@platform", **usage},
+            {"attempt_id": "a5", "members": {"acme": 1, "@x": 1}, **usage},
+        ]
+    )
+    rows = empty.run("report", "--unattributed", "--json").json["unattributed"]
+    why = {row["event"]: row["why"] for row in rows}
+    assert "gone is not in the ledger" in why["a1"]
+    assert "a1 names no tenant" in why["a2"]
+    assert "whose session s1 is" in why["a3"]
+    assert "tenant_invalid" in why["a4"]
+    assert "members of the batch" in why["a5"]
+    half = next(row["cost"] for row in rows if row["event"] == "a5")
+    assert half == "0.000012500000"
+
+
+def test_unpriced_and_why(empty: Desk) -> None:
+    ok = {"provider_result": "ok"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "executed_model": "mystery-1", "usage": {"input": 1}, **ok},
+            {"attempt_id": "a2", "executed_model": "gpt-4o-mini", "provider": "nobody-known",
+             "usage": {"input": 1, "holograms": 3}, **ok},
+            {"attempt_id": "a3", "executed_model": "gpt-4o", **ok},
+            {"attempt_id": "a4", "requested_model": "gpt-4o", "provider_result": "failed",
+             "error_type": "Timeout"},
+            {"attempt_id": "a5", "usage": {"input": 1}, **ok},
+        ]
+    )  # fmt: skip
+    rows = empty.run("report", "--unpriced", "--json").json["unpriced"]
+    why = {row["event"]: row["why"] for row in rows}
+    assert "mystery-1" in why["a1"]
+    assert "holograms" in why["a2"]
+    assert "stream" in why["a3"]
+    assert "Timeout" in why["a4"]
+    assert "nobody names the model" in why["a5"]
+    assert all(row["cost"] is None for row in rows)
+    plain = empty.run("report", "--unpriced").out
+    assert plain.count("unknown") >= 5
+
+
+def test_books_that_do_not_balance_are_not_shown_as_good(shop: Desk) -> None:
+    with sqlite3.connect(shop.ledger) as connection:
+        connection.execute("UPDATE rollup SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
+    connection.close()
+    ran = shop.run("report")
+    assert ran.code == 1
+    assert "NOT BALANCED" in ran.out
+    ran = shop.run("report", "--json")
+    assert ran.code == 1
+    assert ran.json["balanced"] is False
+    assert "NOT BALANCED" in ran.err
+
+
+def test_what_waits_in_the_spool_is_hinted_at(shop: Desk) -> None:
+    costspan.configure(ledger=shop.ledger, spool=shop.spool, background=False)
+    costspan.record({"tenant": "acme", "flat_cost": "1"})
+    assert "1 still being written" in shop.run("report").out
+    runtime.recorder().rotate()
+    assert f"1 segment in {shop.spool} (costspan drain)" in shop.run("report").out
+
+
+def test_a_ledger_that_holds_nothing(empty: Desk) -> None:
+    ran = empty.run("report")
+    assert ran.code == 0
+    assert "no events here yet" in ran.out
+    assert "balanced" in ran.out
