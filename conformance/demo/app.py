@@ -17,6 +17,8 @@ from langchain.agents import create_agent
 from langchain_core.tools import tool
 from langchain_litellm import ChatLiteLLMRouter
 from litellm.caching.caching import Cache, CacheMode
+from litellm.router import Router
+from litellm.types.caching import LiteLLMCacheType
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -52,7 +54,7 @@ class Application:
         costspan.install("litellm")  # costspan
         costspan.install("langchain")  # costspan
         self.router = _router(provider_url)
-        litellm.cache = Cache(type="local", mode=CacheMode.default_off)
+        litellm.cache = Cache(type=LiteLLMCacheType.LOCAL, mode=CacheMode.default_off)
         model = ChatLiteLLMRouter(router=self.router, model="gpt-4o")
         self.agent: Any = create_agent(model, tools=[search], name="assistant")
         # Warm before any request: a pool like this is where thread-local tags lose the tenant.
@@ -123,7 +125,7 @@ class Application:
         await self.router.acompletion(model=model, messages=messages, **options)
 
 
-def _router(provider_url: str) -> litellm.Router:
+def _router(provider_url: str) -> Router:
     models = ["gpt-4o", "gpt-4o-mini", "text-embedding-3-small"]
     deployments: Any = [
         {
@@ -136,7 +138,7 @@ def _router(provider_url: str) -> litellm.Router:
         }
         for model in models
     ]
-    return litellm.Router(
+    return Router(
         model_list=deployments,
         num_retries=1,
         retry_after=0,

@@ -185,7 +185,7 @@ def _print_invoice(page: Page, played: Played, invoiced: int) -> None:
     billed: dict[str, int] = defaultdict(int)
     booked: dict[str, int] = defaultdict(int)
     for line in played.invoice:
-        billed[undated(line.line_item.partition(",")[0])] += line.amount_pico
+        billed[undated((line.line_item or "").partition(",")[0])] += line.amount_pico
     for row in played.books.totals(by="model")["rows"]:
         booked[undated(row["model"])] += parse_usd(row["cost"])
     rows = [

@@ -139,7 +139,7 @@ class _Teller:
 
     def _decided(self, node: Explained, decision: Decision) -> Iterator[tuple[str, Text]]:
         used = node.event.facts.usage or {}
-        if node.price is not None:
+        if node.price is not None and used:
             yield "price", _price(node.price, used)
         if node.requested_price is not None:
             yield "price asked", _price(node.requested_price, used)
