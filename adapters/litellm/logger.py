@@ -261,7 +261,7 @@ def _operations(details: Details) -> tuple[str, ...]:
     """LiteLLM's call id, and the outer instrument's run if one encloses this call."""
     call_id, enclosing = details.get("litellm_call_id"), enclosing_operation()
     own = (f"litellm:{call_id}",) if call_id else ()
-    return own if enclosing is None else (*own, enclosing.operation_id)
+    return own if enclosing is None else (*own, *enclosing.operation_ids)
 
 
 def _details_of(arguments: Mapping[str, Any]) -> Details | None:

@@ -7,18 +7,18 @@ endpoint, a cached FAQ and a background thread pool. costspan is the lines marke
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
 import litellm
-from langchain.agents import create_agent
+from langchain.agents import create_agent  # pyright: ignore[reportUnknownVariableType]  # bare BaseCheckpointSaver
 from langchain_core.tools import tool
 from langchain_litellm import ChatLiteLLMRouter
 from litellm.caching.caching import Cache, CacheMode
 from litellm.router import Router
-from litellm.types.caching import LiteLLMCacheType
+from litellm.types.caching import LiteLLMCacheType  # pyright: ignore[reportMissingTypeStubs]  # has none
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -53,7 +53,7 @@ class Application:
     def __init__(self, provider_url: str) -> None:
         costspan.install("litellm")  # costspan
         costspan.install("langchain")  # costspan
-        self.router = _router(provider_url)
+        self.router: Any = _router(provider_url)
         litellm.cache = Cache(type=LiteLLMCacheType.LOCAL, mode=CacheMode.default_off)
         model = ChatLiteLLMRouter(router=self.router, model="gpt-4o")
         self.agent: Any = create_agent(model, tools=[search], name="assistant")
@@ -71,7 +71,7 @@ class Application:
         self.asgi.add_middleware(AttributionMiddleware, resolve=tenant_of)  # costspan
 
     @asynccontextmanager
-    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def lifespan(self, _: Starlette) -> AsyncGenerator[None]:
         """Build the shared index at start, and run the job that belongs to nobody."""
         with costspan.work("index"):
             await self.router.aembedding(model="text-embedding-3-small", input=[INDEX])

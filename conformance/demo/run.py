@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import uvicorn
-from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
 import costspan
+from costspan.adapters import litellm as litellm_adapter
 from costspan.conformance.demo.app import Application
 from costspan.conformance.demo.traffic import Ask, send_all
 from costspan.conformance.provider import (
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
 
     async def serve_and_flush(self, sockets: list[socket.socket]) -> None:
         await self.serve(sockets)
-        await GLOBAL_LOGGING_WORKER.flush()
+        await litellm_adapter.flush()
 
 
 def contract_toml() -> str:

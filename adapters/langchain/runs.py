@@ -1,0 +1,155 @@
+"""The run tree: which run started under which, kept only while they run.
+
+The table is of the process, not of a handler: two handlers on one call see one run. Its size is
+bounded, because a host may never end a run (a cancelled `ainvoke` reports nothing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from costspan.adapter import Operation, current
+from costspan.adapters.langchain.retry import Failed, Failures, Fingerprint
+from costspan.core.context import NOTHING, Context
+from costspan.core.counters import count
+
+RUNS_MAX = 20_000
+PREFIX = "langchain:"
+
+RunKind = Literal["chain", "model", "tool", "retrieval"]
+
+
+def operation_id_of(run_id: UUID | str) -> str:
+    """What a run is called in the books."""
+    return f"{PREFIX}{run_id}"
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One run under way. Chains have no `operation`: they make no event of their own."""
+
+    run_id: UUID
+    kind: RunKind
+    parent: Run | None
+    parent_id: UUID | None
+    context: Context
+    metadata: Mapping[str, Any]
+    tags: Sequence[str]
+    operation: Operation | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    fingerprint: Fingerprint = ()
+    has_reply: bool = False
+    inside: tuple[Run, ...] = ()
+    usage: Mapping[str, int] | None = None
+    is_over: bool = False
+    failures: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
+    handlers: int = 1
+    unwatch: Callable[[], object] | None = None
+
+    @property
+    def root(self) -> Run:
+        """The outermost run around this one."""
+        run = self
+        while run.parent is not None:
+            run = run.parent
+        return run
+
+    def ancestors(self) -> Iterator[Run]:
+        """The runs around this one, nearest first."""
+        run = self.parent
+        while run is not None:
+            yield run
+            run = run.parent
+
+    def recorded_ancestor(self) -> Run | None:
+        """The nearest run around this one that is in the books."""
+        return next((run for run in self.ancestors() if run.operation is not None), None)
+
+
+class RunTable:
+    """The runs under way, by their id.
+
+    Without a lock, which a fork could leave held: each run is touched by its own thread alone, and
+    single operations of a dict are atomic.
+    """
+
+    def __init__(self, runs_max: int = RUNS_MAX) -> None:
+        self._runs: dict[UUID, Run] = {}
+        self._runs_max = runs_max
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def open(
+        self,
+        kind: RunKind,
+        run_id: UUID,
+        parent_id: UUID | None,
+        metadata: Mapping[str, Any] | None,
+        tags: Sequence[str] | None,
+    ) -> Run | None:
+        """A run that starts here; None if another handler of the same call has opened it."""
+        known = self._runs.get(run_id)
+        if known is not None:
+            known.handlers += 1
+            return None
+        parent = _fallback_parent(parent_id) or self._parent(parent_id)
+        context = current()
+        if context is NOTHING and parent is not None:
+            context = parent.context  # a thread that lost its context; the tree still knows
+        run = Run(run_id, kind, parent, parent_id, context, metadata or {}, tags or ())
+        self._runs[run_id] = run
+        if len(self._runs) > self._runs_max:
+            self._evict()
+        return run
+
+    def find(self, run_id: UUID) -> Run | None:
+        """The run of this id, if it is under way."""
+        return self._runs.get(run_id)
+
+    def close(self, run_id: UUID) -> Run | None:
+        """The run that ends here; gone from the table once each of its handlers has said so."""
+        run = self._runs.get(run_id)
+        if run is None:
+            return None
+        run.handlers -= 1
+        if run.handlers <= 0:
+            self._runs.pop(run_id, None)
+        return run
+
+    def drop(self, run: Run) -> None:
+        """Forget a run that its host gave up."""
+        self._runs.pop(run.run_id, None)
+
+    def _evict(self) -> None:
+        """Forget the oldest run: most likely one that never ends."""
+        with suppress(RuntimeError, StopIteration):  # another thread was at it: the next one evicts
+            if self._runs.pop(next(iter(self._runs)), None) is not None:
+                count("langchain_run_evicted")
+
+    def _parent(self, parent_id: UUID | None) -> Run | None:
+        return None if parent_id is None else self._runs.get(parent_id)
+
+
+# `RunnableWithFallbacks.invoke` starts its alternatives beside itself, not below: they have the
+# parent that it has. This says which one is at work here; one that is over says nothing.
+_fallbacks: ContextVar[Run | None] = ContextVar("costspan_langchain_fallbacks", default=None)
+
+
+def enter_fallbacks(run: Run) -> None:
+    """What starts here beside `run` is one of its alternatives."""
+    _fallbacks.set(run)
+
+
+def _fallback_parent(parent_id: UUID | None) -> Run | None:
+    run = _fallbacks.get()
+    if run is None or run.is_over or run.parent_id != parent_id:
+        return None
+    return run
