@@ -18,17 +18,19 @@ from costspan.core.config import Config
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation
 from costspan.core.settle import Report, settle
-from costspan.core.settle.ledger import Ledger, open_url
+from costspan.core.settle.ledger import Ledger, LedgerError, open_url
 
 RECORDS_PER_SETTLEMENT = 5000
+UNSETTLED_MAX = 20
+"""So many records of one batch that cannot be settled: something else is wrong."""
 
 
 class Drained(msgspec.Struct, kw_only=True):
     """What a drain did.
 
     `waiting` counts segments that live writers still hold; `quarantined` the torn tails that were
-    put aside (never deleted); `unreadable` the records whose bytes were whole but which no version
-    of this program wrote: their segments stay in the spool.
+    put aside (never deleted); `unreadable` the records whose bytes were whole but which this
+    version cannot read or settle: their segments stay in the spool.
     """
 
     ledger: str
@@ -97,15 +99,44 @@ def _drain_folder(
                 counters.count("quarantined")
             for at in range(0, max(1, len(observations)), RECORDS_PER_SETTLEMENT):
                 batch = observations[at : at + RECORDS_PER_SETTLEMENT]
-                with ledger.settling(timeout_seconds) as settlement:
-                    report = settle(settlement, batch, controls, settings.gateways)
-                done.settled.add(report)
+                unreadable += _settle(ledger, batch, controls, settings, timeout_seconds, done)
                 if progress is not None:
                     progress(done)
             done.segments += 1
             done.unreadable += unreadable
             if not unreadable:
                 spool.finish(content)
+
+
+def _settle(
+    ledger: Ledger,
+    batch: Sequence[Observation],
+    controls: Sequence[records.Control],
+    settings: Config,
+    timeout_seconds: float,
+    done: Drained,
+) -> int:
+    """Settle a batch; returns how many records cannot be settled, found by halving it.
+
+    One such record must not hold up everything behind it. Many are no matter of records: raise.
+    """
+    try:
+        with ledger.settling(timeout_seconds) as settlement:
+            done.settled.add(settle(settlement, batch, controls, settings.gateways))
+    except LedgerError:
+        raise
+    except Exception as error:
+        half = len(batch) // 2
+        if half == 0:
+            counters.count(f"unsettled:{type(error).__name__}")
+            return len(batch)
+        bad = 0
+        for part in (batch[:half], batch[half:]):
+            bad += _settle(ledger, part, controls, settings, timeout_seconds, done)
+            if bad >= UNSETTLED_MAX:
+                raise
+        return bad
+    return 0
 
 
 def _decoded(

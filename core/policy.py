@@ -101,8 +101,6 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | N
     return Policy(rules_sha256, books_now, now_ns, "settings")
 
 
-
-
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:
     versions = dict(held)
     for name, distribution in _PUBLIC:

@@ -11,7 +11,7 @@ import msgspec
 from costspan.core.decide.features import Features, Lineage, features_of, work_of
 from costspan.core.decide.rules import Rule, RuleSet
 from costspan.core.join.merge import Event
-from costspan.core.money import parse_usd, round_half_even, split
+from costspan.core.money import MoneyError, parse_usd, round_half_even, split
 from costspan.core.prices import Match, Prices, undated
 from costspan.core.schema import Observation
 
@@ -99,6 +99,9 @@ def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> De
     if cost is not None:
         pool = _pool(owner_rule, work.cause)
         base, charge_ids = _charge_base(rules, features, facts, rows, cost, flags)
+        if base > EVENT_PICO_MAX:
+            flags.append("charge_overflow")
+            base = cost
         if rules.knobs["charge_above_cost"] == "capped":
             base = min(base, cost)
         shares = _shares(cost, base, weights, premium, bucket_rule.then, pool)
@@ -167,7 +170,9 @@ def _cost(rule: Rule, facts: Observation, exact: Fraction | None, flags: list[st
     if rule.then in ("none", "zero"):
         return 0
     if rule.then == "flat":
-        cost = parse_usd(facts.flat_cost or "0", rounding=True)
+        cost = _usd(facts.flat_cost, "flat_cost", flags)
+        if cost is None:
+            return None
     elif rule.then == "usage" and exact is not None:
         cost = round_half_even(exact)
     else:
@@ -176,6 +181,18 @@ def _cost(rule: Rule, facts: Observation, exact: Fraction | None, flags: list[st
         flags.append("cost_overflow")
         return None
     return cost
+
+
+def _usd(amount: str | None, name: str, flags: list[str]) -> int | None:
+    """A claimed amount in pico-USD; unknown, and named, where a record went around `clean`."""
+    try:
+        pico = parse_usd(amount or "", rounding=True)
+    except MoneyError:
+        pico = -1
+    if pico < 0:
+        flags.append(f"invalid:{name}")
+        return None
+    return pico
 
 
 def _owners(
@@ -230,7 +247,7 @@ def _charge_base(
     if rule.then == "cost":
         return cost, (rule.id,)
     if rule.then in ("list", "fraction"):
-        avoided = parse_usd(facts.avoided_cost or "0", rounding=True)
+        avoided = _usd(facts.avoided_cost or "0", "avoided_cost", flags) or 0
         part = Fraction(rules.knobs["cache_hit_fraction"]) if rule.then == "fraction" else 1
         return cost + round_half_even(avoided * part), (rule.id,)
     quantity_rule = rules.first("quantity", features)

@@ -108,9 +108,11 @@ def _attach_by_operation(
     own_of = {attempt_id: [each.observation for each in own] for attempt_id, own in events.items()}
     rest: list[Observation] = []
     for seen in loose:
-        targets = {seen.attempt_id} & events.keys()
-        for operation in () if targets else seen.operation_ids:
-            targets |= attempts_of.get(operation, set())
+        targets: set[str] = set()
+        if seen.attempt_id is not None and seen.attempt_id in events:
+            targets.add(seen.attempt_id)
+        else:
+            targets.update(*(attempts_of.get(operation, ()) for operation in seen.operation_ids))
         if not targets:
             rest.append(seen)
             continue

@@ -7,6 +7,7 @@ fields as msgpack) or a control record (tagged msgpack).
 from __future__ import annotations
 
 import struct
+from typing import Any, cast
 
 import msgspec
 
@@ -83,11 +84,17 @@ def decode_body(body: bytes) -> Observation:
     """An observation from its msgpack fields.
 
     Fields of a newer version, or values that are not valid here, are flagged, not fatal.
+
+    Raises:
+        ValueError: if these are no fields at all.
     """
     try:
         return _decode_observation(body)
     except msgspec.ValidationError:
-        return clean_observation(_decode_any(body))
+        fields = _decode_any(body)
+        if not isinstance(fields, dict):
+            raise ValueError(f"an observation that is a {type(fields).__name__}") from None
+        return clean_observation(cast("dict[str, Any]", fields))
 
 
 def decode(payload: bytes, writer: str | None) -> Record:
@@ -97,6 +104,8 @@ def decode(payload: bytes, writer: str | None) -> Record:
         ValueError: if the payload is no record (its checksum was right: a newer version wrote it).
     """
     if payload[:1] == bytes((_OBSERVATION,)):
+        if len(payload) < _PREFIX.size:
+            raise ValueError("an observation without a sequence number")
         _, seq = _PREFIX.unpack_from(payload)
         observation = decode_body(payload[_PREFIX.size :])
         oid = observation.oid or f"{writer}:{seq}"

@@ -23,12 +23,17 @@ _QUARANTINE = "quarantine"
 
 
 class Segment:
-    """The segment this process appends to. Not thread-safe: the recorder holds the lock."""
+    """The segment this process appends to. Not thread-safe: the recorder holds the lock.
+
+    `is_suspect` says that its end is not known for sure (half a frame could not be cut off again,
+    or an exception of a signal handler came between): nothing more may be appended.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         unnamed = folder / (name + _UNNAMED)
         self.path = folder / (name + SUFFIX)
+        self.is_suspect = False
         self._fd = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -61,16 +66,27 @@ class Segment:
                 raise OSError(28, f"short write: {written} of {len(data)} bytes")
         except OSError:
             # Half a frame would hide every later one from readers.
-            os.ftruncate(self._fd, self._good_until)
+            try:
+                os.ftruncate(self._fd, self._good_until)
+            except OSError:
+                self.is_suspect = True
+            raise
+        except BaseException:
+            self.is_suspect = True
             raise
         self._good_until += written
 
-    def sync(self) -> None:
-        """Put what was appended on the disk itself (power loss, not only process death)."""
-        os.fdatasync(self._fd)
+    def duplicate(self) -> int:
+        """A descriptor of its own to sync by, whatever becomes of the segment meanwhile."""
+        return os.dup(self._fd)
 
     def close(self) -> None:
-        """Give the segment up; its lock goes with the descriptor."""
+        """Give the segment up. Unlocked by name: a child may hold a copy of the descriptor."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        os.close(self._fd)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's segment without taking its lock away."""
         os.close(self._fd)
 
 
@@ -118,6 +134,14 @@ def claim(path: Path) -> Generator[Content | None]:
         if frames.torn:
             quarantined = _quarantine(path, data[frames.good_until :], frames.good_until)
         yield Content(path, frames.payloads, quarantined)
+    finally:
+        _let_go(fd)
+
+
+def _let_go(fd: int) -> None:
+    """Unlock by name, not only by closing: a forked child may hold a copy of the descriptor."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
 

@@ -75,9 +75,7 @@ def settle(
     )
 
 
-def _rejoin(
-    settlement: Settlement, appended: Appended, gateways: tuple[str, ...]
-) -> set[str]:
+def _rejoin(settlement: Settlement, appended: Appended, gateways: tuple[str, ...]) -> set[str]:
     """Join what the fresh observations touch; returns the events to decide again."""
     if not appended.fresh:
         return set()

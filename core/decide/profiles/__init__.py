@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 from costspan.core.decide.features import DOMAINS
 from costspan.core.decide.rules import EFFECTS, Rule, RuleSet, TableName
@@ -24,6 +24,8 @@ KNOBS: dict[str, tuple[str, ...]] = {
 """Knob -> what it can be set to (`cache_hit_fraction` is a decimal string from 0 to 1)."""
 
 _TABLES: tuple[str, ...] = get_args(TableName)
+_NOT_YET = {"cost": ("basis", "owner"), "owner": ("owner",)}
+"""Table -> features that are decided by it or after it."""
 
 
 class RuleError(ValueError):
@@ -62,9 +64,17 @@ def load_rules(text: str, profile: str | None = None) -> RuleSet:
     except tomllib.TOMLDecodeError as error:
         raise RuleError(f"not a TOML file: {error}") from error
     name = plain.pop("profile", None) or profile or "billing"
+    if not isinstance(name, str):
+        raise RuleError(f"profile is {name!r}; it can be {', '.join(profile_names())}")
     base = _shipped(name)
     knobs = plain.pop("knobs", {})
+    if not _is_table(knobs):
+        raise RuleError(f"knobs is {knobs!r}; write a table: [knobs]")
     _refuse_unknown(plain, (*_TABLES, "name"), "table")
+    for table in _TABLES:
+        rules = plain.get(table, [])
+        if not _is_list(rules) or not all(map(_is_table, rules)):
+            raise RuleError(f"{table} is no list of rules; begin each rule with [[{table}]]")
     base = {**base, "knobs": {**base["knobs"], **knobs}}
     own = tuple(
         (table, _rule(table, rule, builtin=False))
@@ -111,7 +121,8 @@ def _turned(table: str, rules: list[Rule], knobs: Mapping[str, str]) -> list[Rul
         if rule.id == "C1" and knobs["bill_undelivered"] != "none":
             fault = knobs["bill_undelivered"].removesuffix("_fault")
             because = f"undelivered through the {fault}'s own fault: charged all the same"
-            when = (*rule.when, ("fault", frozenset({fault})), ("owner", frozenset({"tenant"})))
+            own = (("fault", frozenset({fault})), ("owner", frozenset({"tenant"})))
+            when = tuple(sorted((*rule.when, *own), key=lambda condition: condition[0]))
             turned.append(Rule("C1f", when, "priced", because))
         if rule.id == "C4":
             effect = {"lookup": "cost"}.get(knobs["cache_hit_charge"], knobs["cache_hit_charge"])
@@ -167,16 +178,31 @@ def _rule(table: str, plain: Mapping[str, Any], *, builtin: bool) -> Rule:
     because = plain.get("because")
     if not isinstance(because, str) or not because:
         raise RuleError(f"{where}: say why in `because`, for whoever reads a bill")
+    conditions = plain.get("when", {})
+    if not _is_table(conditions):
+        raise RuleError(f"{where}: when is {conditions!r}; write {{ feature = value, … }}")
     when: list[tuple[str, frozenset[str]]] = []
-    for feature, given in sorted(plain.get("when", {}).items()):
-        _refuse_unknown({feature: given}, tuple(DOMAINS), f"feature in {where}")
-        values = [given] if isinstance(given, str) else given
+    for feature, given in sorted(conditions.items()):
+        _refuse_unknown((feature,), tuple(DOMAINS), f"feature in {where}")
+        if feature in _NOT_YET.get(table, ()):
+            raise RuleError(f"{where}: {feature} is only decided after the {table} rules")
+        values = given if _is_list(given) else [given]
+        if not values:
+            raise RuleError(f"{where}: {feature} has no values, so the rule would never match")
         for value in values:
             if value not in DOMAINS[feature]:
                 known = ", ".join(DOMAINS[feature])
                 raise RuleError(f"{where}: {feature} is never {value!r}; it can be {known}")
         when.append((feature, frozenset(values)))
     return Rule(rule_id, tuple(when), then, because, builtin)
+
+
+def _is_table(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _refuse_unknown(given: Iterable[str], known: tuple[str, ...], what: str) -> None:

@@ -34,8 +34,8 @@ CREATE TABLE controls (
     payload BLOB NOT NULL
 ) STRICT;
 
--- 'o:' operation id, 'r:' response id -> attempt id, or '#writer:seq' of one that names no attempt;
--- 'R:' response id -> only observations that name neither attempt nor operation.
+-- 'o:' operation id, 'r:' response id -> attempt id, or tab + 'writer:seq' of one that names none;
+-- 'R:' response id -> only observations whose event is found by their response id.
 CREATE TABLE links (
     key TEXT NOT NULL,
     target TEXT NOT NULL,
@@ -47,6 +47,7 @@ CREATE TABLE directory (
     tenant TEXT NOT NULL,
     source TEXT NOT NULL,          -- operator | evidence
     recorded_at INTEGER NOT NULL,
+    witnesses INTEGER NOT NULL,    -- how many observations say so
     PRIMARY KEY (session, source, tenant)
 ) STRICT, WITHOUT ROWID;
 
@@ -63,7 +64,7 @@ CREATE TABLE events (
     session TEXT,
     parent TEXT,
     kind TEXT,
-    started_at INTEGER,
+    started_at INTEGER,            -- or the best that is known of when it was
     request_id TEXT,
     trace_id TEXT,
     content BLOB NOT NULL

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from costspan.core.decide import RuleSet
+from costspan.core.join.identity import goes_by_response
 from costspan.core.journal.records import Control, Policy, Refusals, SessionOwner
 from costspan.core.prices import PriceBook
 from costspan.core.schema import Observation, canonical
@@ -28,7 +30,11 @@ from costspan.plugins.ledgers.sqlite.rows import (
 _PICO = 10**12
 _encode_control = msgspec.msgpack.Encoder().encode
 _decode_control = msgspec.msgpack.Decoder(Policy | SessionOwner).decode
-_OPERATION, _RESPONSE, _RESPONSE_ONLY = "o:", "r:", "R:"
+_OPERATION, _RESPONSE, _BY_RESPONSE = "o:", "r:", "R:"
+_LOOSE = "\t"
+"""Begins the link to an observation without an attempt; no attempt id begins so: ids are printable.
+"""
+_SPAN = 3
 
 
 class SqliteSettlement:
@@ -40,28 +46,34 @@ class SqliteSettlement:
 
     # --- the journal ---------------------------------------------------------------------------
 
-    def append(self, observations: Collection[Observation]) -> Appended:
+    def append(
+        self, observations: Collection[Observation], gateways: Sequence[str] = ()
+    ) -> Appended:
         """Keep observations; an oid already kept with the same payload is a duplicate."""
         fresh: dict[tuple[int, int], Observation] = {}
+        replaced: list[Observation] = []
         duplicates = conflicts = 0
         for given in observations:
             seen = normal(given)
             writer, seq = split_oid(seen.oid or "")
             key = (self._writer_id(writer), seq)
-            held = fresh.get(key) or self._held(key, writer)
+            stored = None if key in fresh else self._held(key, writer)
+            held = stored or fresh.get(key)
             if held is None:
                 fresh[key] = seen
-            elif held == seen:
+            elif held == seen or _hash(held) == _hash(seen):
                 duplicates += 1
             else:
                 conflicts += 1
                 winner, loser = sorted((held, seen), key=_hash)
                 self._keep_loser(key, loser)
                 if winner is seen:
-                    self._db.execute("DELETE FROM journal WHERE writer = ? AND seq = ?", key)
                     fresh[key] = seen
-        self._insert(fresh)
-        return Appended(list(fresh.values()), duplicates, conflicts)
+                    if stored is not None:
+                        self._withdraw(key, stored)
+                        replaced.append(stored)
+        self._insert(fresh, gateways)
+        return Appended(list(fresh.values()), replaced, duplicates, conflicts)
 
     def _held(self, key: tuple[int, int], writer: str) -> Observation | None:
         sql = "SELECT payload FROM journal WHERE writer = ? AND seq = ?"
@@ -75,25 +87,48 @@ class SqliteSettlement:
         )
         self._db.execute("INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,))
 
-    def _insert(self, fresh: Mapping[tuple[int, int], Observation]) -> None:
+    def _withdraw(self, key: tuple[int, int], loser: Observation) -> None:
+        """Take out of the journal what lost its oid to another payload, and its evidence.
+
+        Its links may stay: they only say where to look.
+        """
+        self._db.execute("DELETE FROM journal WHERE writer = ? AND seq = ?", key)
+        if authenticates_session(loser):
+            row = (loser.session, loser.tenant)
+            self._db.execute(
+                """UPDATE directory SET witnesses = witnesses - 1
+                   WHERE session = ? AND source = 'evidence' AND tenant = ?""",
+                row,
+            )
+            self._db.execute(
+                """DELETE FROM directory WHERE session = ? AND source = 'evidence' AND tenant = ?
+                   AND witnesses = 0""",
+                row,
+            )
+
+    def _insert(
+        self, fresh: Mapping[tuple[int, int], Observation], gateways: Sequence[str]
+    ) -> None:
         self._db.executemany(
             "INSERT INTO journal (writer, seq, attempt, payload) VALUES (?, ?, ?, ?)",
             [(*key, seen.attempt_id, payload_of(seen)) for key, seen in fresh.items()],
         )
         links: set[tuple[str, str]] = set()
-        sessions: set[tuple[str, str]] = set()
+        sessions: Counter[tuple[str, str]] = Counter()
         for (writer, seq), seen in fresh.items():
-            target = seen.attempt_id or f"#{writer}:{seq}"
+            target = seen.attempt_id or f"{_LOOSE}{writer}:{seq}"
             links.update((_OPERATION + operation, target) for operation in seen.operation_ids)
             if seen.response_id is not None:
                 links.add((_RESPONSE + seen.response_id, target))
-                if seen.attempt_id is None and not seen.operation_ids:
-                    links.add((_RESPONSE_ONLY + seen.response_id, target))
+                if goes_by_response(seen, gateways):
+                    links.add((_BY_RESPONSE + seen.response_id, target))
             if authenticates_session(seen):
-                sessions.add((seen.session or "", seen.tenant or ""))
+                sessions[seen.session or "", seen.tenant or ""] += 1
         self._db.executemany("INSERT OR IGNORE INTO links VALUES (?, ?)", sorted(links))
         self._db.executemany(
-            "INSERT OR IGNORE INTO directory VALUES (?, ?, 'evidence', 0)", sorted(sessions)
+            """INSERT INTO directory VALUES (?, ?, 'evidence', 0, ?)
+               ON CONFLICT DO UPDATE SET witnesses = witnesses + excluded.witnesses""",
+            [(*session, witnesses) for session, witnesses in sorted(sessions.items())],
         )
 
     def _writer_id(self, name: str) -> int:
@@ -127,7 +162,9 @@ class SqliteSettlement:
                 continue
             if isinstance(record, SessionOwner):
                 self._db.execute(
-                    "INSERT OR REPLACE INTO directory VALUES (?, ?, 'operator', ?)",
+                    """INSERT INTO directory VALUES (?, ?, 'operator', ?, 1)
+                       ON CONFLICT DO UPDATE
+                       SET recorded_at = max(recorded_at, excluded.recorded_at)""",
                     (record.session, record.tenant, record.recorded_at),
                 )
             new.append(record)
@@ -142,26 +179,34 @@ class SqliteSettlement:
 
     # --- identity ------------------------------------------------------------------------------
 
-    def component(self, seeds: Collection[Observation]) -> list[Observation]:
-        """Everything joined with the seeds through attempts, operations and response ids."""
-        found: dict[str, Observation] = {}
+    def component(
+        self,
+        seeds: Collection[Observation],
+        replaced: Collection[Observation] = (),
+        gateways: Sequence[str] = (),
+    ) -> list[Observation]:
+        """Everything joined with the seeds through attempts, operations and response ids.
+
+        And what `replaced` had been joined with, which are kept no longer.
+        """
+        found: dict[str, Observation] = {
+            seen.oid: seen for seen in seeds if seen.attempt_id is None and seen.oid is not None
+        }
         asked: set[str] = set()
         attempts: set[str] = set()
-        frontier: Iterable[Observation] = seeds
+        frontier: Iterable[Observation] = (*seeds, *replaced)
         while frontier:
             keys: set[str] = set()
             new_attempts: set[str] = set()
             loose: set[str] = set()
             for seen in frontier:
-                keys |= _keys(seen)
+                keys |= _keys(seen, gateways)
                 if seen.attempt_id is not None:
                     new_attempts.add(seen.attempt_id)
-                elif seen.oid is not None:
-                    found[seen.oid] = seen
             for (target,) in select_in(
                 self._db, "SELECT target FROM links WHERE key IN ({keys})", keys - asked
             ):
-                (loose if target.startswith("#") else new_attempts).add(target)
+                (loose if target.startswith(_LOOSE) else new_attempts).add(target)
             asked |= keys
             new_attempts -= attempts
             attempts |= new_attempts
@@ -209,8 +254,8 @@ class SqliteSettlement:
         )
         escaped = "%/" + response_id
         targets = [row[0] for row in self._db.execute(sql, (_RESPONSE + response_id, escaped))]
-        attempts = {target for target in targets if not target.startswith("#")}
-        for seen in self._loose([target for target in targets if target.startswith("#")]):
+        attempts = {target for target in targets if not target.startswith(_LOOSE)}
+        for seen in self._loose([target for target in targets if target.startswith(_LOOSE)]):
             attempts.update(self.resolve([*seen.operation_ids, seen.oid or ""]).values())
         return sorted(attempts)
 
@@ -221,29 +266,16 @@ class SqliteSettlement:
         sql = "SELECT id, content FROM events WHERE id IN ({keys})"
         return {row[0]: unpack(row[1]) for row in select_in(self._db, sql, event_ids)}
 
-    def place(self, events: Collection[Settled], removed: Collection[str]) -> None:
-        """Make events findable by their names, with their new facts; forget the removed ones."""
-        self._forget(removed)
+    def place(self, events: Collection[Settled], before: Collection[Settled]) -> None:
+        """Make events findable by their names, with their new facts; forget those without any."""
+        gone = {each.event.id for each in before} - {each.event.id for each in events}
+        self._db.executemany("DELETE FROM events WHERE id = ?", [(id,) for id in sorted(gone)])
         self.save(events)
-        names = [
-            (name, rank, each.event.id)
-            for each in events
-            for rank, group in (
-                (1, each.event.operation_names),
-                (2, () if each.event.facts.attempt_id else each.event.oid_names),
-                (3, each.event.span_names),
-            )
-            for name in group
-        ]
-        self._db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?, ?)", names)
-
-    def _forget(self, event_ids: Collection[str]) -> None:
-        for each in self.settled(event_ids).values():
-            self._db.executemany(
-                "DELETE FROM names WHERE name = ? AND event_id = ?",
-                [(name, each.event.id) for name in each.event.names],
-            )
-        self._db.executemany("DELETE FROM events WHERE id = ?", [(id,) for id in event_ids])
+        old, new = _names(before), _names(events)
+        self._db.executemany(
+            "DELETE FROM names WHERE name = ? AND rank = ? AND event_id = ?", sorted(old - new)
+        )
+        self._db.executemany("INSERT INTO names VALUES (?, ?, ?)", sorted(new - old))
 
     def save(self, events: Collection[Settled]) -> None:
         """Keep events as they stand."""
@@ -254,25 +286,31 @@ class SqliteSettlement:
 
     def resolve(self, references: Collection[str]) -> dict[str, str]:
         """Reference -> event id: attempt id, else operation id, oid or span id (least event)."""
-        found: dict[str, str] = {}
-        sql = "SELECT name, event_id FROM names WHERE name IN ({keys}) ORDER BY rank, event_id"
-        for name, event_id in select_in(self._db, sql, references):
-            found.setdefault(name, event_id)
         sql = "SELECT id FROM events WHERE is_attempt AND id IN ({keys})"
-        found.update((row[0], row[0]) for row in select_in(self._db, sql, references))
+        found = {row[0]: row[0] for row in select_in(self._db, sql, references)}
+        spans: dict[str, str] = {}
+        sql = "SELECT name, rank, event_id FROM names WHERE name IN ({keys}) ORDER BY 2, 3"
+        for name, rank, event_id in select_in(self._db, sql, references):
+            (spans if rank == _SPAN else found).setdefault(name, event_id)
         for reference in references:
-            if reference not in found:
-                found.update(self._by_oid(reference))
-        return found
+            if reference not in found and (named := self._by_oid(reference)) is not None:
+                found[reference] = named
+        return {**spans, **found}
 
-    def _by_oid(self, reference: str) -> dict[str, str]:
-        """An attempt named by the oid of one of its observations: rare, so not kept in `names`."""
-        for seen in self.observations((reference,)):
-            if seen.attempt_id is not None:
-                return {reference: seen.attempt_id}
-            below = self.resolve(seen.operation_ids)
-            return {reference: min(below.values())} if below else {}
-        return {}
+    def _by_oid(self, oid: str) -> str | None:
+        """The least event an observation speaks of: rarely asked, so not kept in `names`."""
+        seen = next(iter(self.observations((oid,))), None)
+        if seen is None:
+            return None
+        keys = {_OPERATION + operation for operation in seen.operation_ids}
+        if seen.response_id is not None:
+            keys.add(_RESPONSE + seen.response_id)
+        sql = "SELECT target FROM links WHERE key IN ({keys})"
+        targets: set[str] = {row[0] for row in select_in(self._db, sql, keys)}
+        if seen.attempt_id is not None:
+            targets.add(seen.attempt_id)
+        events = self.settled([target for target in targets if not target.startswith(_LOOSE)])
+        return min((id for id, each in events.items() if oid in each.event.oid_names), default=None)
 
     def nodes(self, event_ids: Collection[str]) -> dict[str, Node]:
         """What these events tell their descendants."""
@@ -396,13 +434,27 @@ class SqliteSettlement:
         )
 
 
-def _keys(seen: Observation) -> set[str]:
+def _keys(seen: Observation, gateways: Sequence[str]) -> set[str]:
     """The links that lead from an observation to others it could be joined with."""
     keys = {_OPERATION + operation for operation in seen.operation_ids}
     if seen.response_id is not None:
-        only = seen.attempt_id is None and not seen.operation_ids
-        keys.add((_RESPONSE if only else _RESPONSE_ONLY) + seen.response_id)
+        found_by = _RESPONSE if goes_by_response(seen, gateways) else _BY_RESPONSE
+        keys.add(found_by + seen.response_id)
     return keys
+
+
+def _names(events: Collection[Settled]) -> set[tuple[str, int, str]]:
+    """(name, rank, event id) of every name a parent may use, but attempt ids and their oids."""
+    return {
+        (name, rank, each.event.id)
+        for each in events
+        for rank, group in (
+            (1, each.event.operation_names),
+            (2, () if each.event.facts.attempt_id else each.event.oid_names),
+            (_SPAN, each.event.span_names),
+        )
+        for name in group
+    }
 
 
 def _hash(seen: Observation) -> str:
@@ -422,5 +474,5 @@ def _event_row(each: Settled) -> tuple[Any, ...]:
         status = "posted" if decision.is_money else "not_money"
     return (
         event.id, facts.attempt_id is not None, status, facts.tenant, facts.session, facts.parent,
-        facts.kind, facts.started_at, facts.request_id, facts.trace_id, pack(each),
+        facts.kind, event.at_ns, facts.request_id, facts.trace_id, pack(each),
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,21 +47,35 @@ class SqliteLedger:
         self._connection = self._open(create)
 
     def _open(self, create: bool) -> sqlite3.Connection:
+        connection = None
         try:
-            if self.path != MEMORY and create:
-                Path(self.path).absolute().parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, timeout=5.0
-            )
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection = self._connect(create)
+            if create:
+                connection.execute("PRAGMA journal_mode = WAL")  # the file remembers it
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA recursive_triggers = ON")
             connection.execute("PRAGMA cache_size = -65536")
             self._migrate(connection, create)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError, LedgerError) as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, LedgerError):
+                raise
             raise LedgerError(f"the ledger {self.path} cannot be opened: {error}") from error
         return connection
+
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        """A connection; one that may not create asks SQLite itself not to."""
+        place, is_uri = self.path, False
+        if self.path != MEMORY:
+            whole = Path(self.path).absolute()
+            if create:
+                whole.parent.mkdir(parents=True, exist_ok=True)
+            place, is_uri = f"{whole.as_uri()}?mode={'rwc' if create else 'rw'}", True
+        return sqlite3.connect(
+            place, uri=is_uri, isolation_level=None, check_same_thread=False, timeout=5.0
+        )
 
     def _migrate(self, connection: sqlite3.Connection, create: bool) -> None:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
@@ -289,9 +303,9 @@ class SqliteLedger:
         return [tuple(row) for row in self.connection.execute(sql)]
 
     def close(self) -> None:
-        """Let go of the file."""
-        with closing(self._connection):
-            pass
+        """Let go of the file; in a forked child of nothing: closing would take the parent's WAL."""
+        if os.getpid() == self._pid:
+            self._connection.close()
 
 
 def _schema() -> str:

@@ -1,0 +1,299 @@
+"""The SQLite ledger: append-only, one settler, wide sums, and no trust in anything it is given."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from costspan.core import counters
+from costspan.core.config import Config
+from costspan.core.decide import load_profile
+from costspan.core.drain import add_observations, drain
+from costspan.core.journal.records import Policy, SessionOwner
+from costspan.core.money import PICO
+from costspan.core.rebuild import nets, rebuild
+from costspan.core.recorder import Recorder
+from costspan.core.schema import Observation
+from costspan.core.settle import settle
+from costspan.core.settle.ledger import (
+    Amount,
+    Ledger,
+    LedgerBusy,
+    LedgerError,
+    LedgerMissing,
+    Line,
+    Posting,
+    open_url,
+)
+from costspan.plugins.ledgers.sqlite.rows import join_oid, split_oid
+
+LINE = Line("acme", "direct", None, "2026-01", "2026-01-31", "gpt-4o")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "books" / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    with closing(open_url(f"sqlite:///{path}", create=True)) as opened:
+        with opened.settling(1) as settlement:
+            rules = load_profile("billing")
+            settlement.keep_rule_set(rules)
+            settle(settlement, [], [Policy(rules.sha256, (), 0, "test")])
+        yield opened
+
+
+def keep(ledger: Ledger, *observations: Observation) -> None:
+    with ledger.settling(1) as settlement:
+        settle(settlement, observations)
+
+
+def flat(number: int, usd: str = "1", **facts: object) -> Observation:
+    return Observation(
+        oid=f"w:{number}", attempt_id=f"a{number}", tenant="acme", provider_result="ok",
+        flat_cost=usd, **facts,
+    )  # fmt: skip
+
+
+# --- append-only ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE postings SET cost = 0",
+        "DELETE FROM postings",
+        "INSERT OR REPLACE INTO postings SELECT * FROM postings",
+        "REPLACE INTO postings SELECT * FROM postings",
+        "UPDATE OR REPLACE postings SET id = 7",
+    ],
+)
+@pytest.mark.parametrize("recursive_triggers", ["ON", "OFF"])
+def test_postings_are_only_ever_added_to(
+    ledger: Ledger, path: Path, statement: str, recursive_triggers: str
+) -> None:
+    keep(ledger, flat(1), flat(2))
+    before = ledger.postings("a1")
+    with closing(sqlite3.connect(path)) as foreign:
+        foreign.execute(f"PRAGMA recursive_triggers = {recursive_triggers}")
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            foreign.execute(statement)
+    assert ledger.postings("a1") == before != []
+
+
+# --- sums ----------------------------------------------------------------------------------------
+
+
+def test_sums_are_wider_than_any_integer_of_the_store(ledger: Ledger) -> None:
+    keep(ledger, *(flat(number, "9000000") for number in range(1, 6)))
+    (roll_up,) = ledger.roll_ups()
+    assert (roll_up.cost, roll_up.events) == (45_000_000 * PICO, 5)
+    assert roll_up.cost > 2**63
+
+
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-9, 9)), max_size=8), st.data())
+def test_roll_ups_are_the_same_in_any_batching(
+    amounts: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    postings = [Posting("e", LINE, "2026-01", Amount(*amount), 0) for amount in amounts]
+    rows = []
+    for cut in (0, data.draw(st.integers(0, len(postings)))):
+        with closing(open_url("sqlite:///:memory:", create=True)) as ledger:
+            for batch in (postings[:cut], postings[cut:]):
+                with ledger.settling(0) as settlement:
+                    settlement.post(batch)
+            found = [(each.cost, each.charge) for each in ledger.roll_ups()]
+            total = tuple(map(sum, zip(*amounts, strict=True))) if amounts else (0, 0)
+            assert found == ([total] if any(total) else [])
+            sql = "SELECT cost_usd, cost_pico, charge_usd, charge_pico FROM rollup"
+            rows.append(ledger.connection.execute(sql).fetchall())  # type: ignore[attr-defined]
+    assert rows[0] == rows[1]
+
+
+# --- who may write -------------------------------------------------------------------------------
+
+
+def test_one_settler_at_a_time(ledger: Ledger, path: Path) -> None:
+    with closing(open_url(f"sqlite:///{path}", create=True)) as other:
+        busy = pytest.raises(LedgerBusy, match="records stay in the spool")
+        with ledger.settling(1), busy, other.settling(0):
+            pytest.fail("two settlers")
+        keep(other, flat(1))
+    assert [each.event.id for each in ledger.events()] == ["a1"]
+
+
+def test_a_settlement_that_fails_changes_nothing(ledger: Ledger) -> None:
+    keep(ledger, flat(1))
+
+    def fail() -> None:
+        with ledger.settling(1) as settlement:
+            settle(settlement, [flat(2)])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [each.event.id for each in ledger.events()] == ["a1"]
+    keep(ledger, flat(2))
+    assert nets(ledger) == {("acme", "direct", "0000-00"): (2 * PICO, 2 * PICO)}
+
+
+def test_a_connection_does_not_cross_a_fork(ledger: Ledger, path: Path) -> None:
+    keep(ledger, flat(1))
+    read, write = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            list(ledger.events())
+            said = b"no error"
+        except LedgerError as error:
+            said = str(error).encode()
+        ledger.close()  # closes nothing of the parent's
+        os.write(write, said)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert b"before a fork" in os.read(read, 1000)
+    os.close(read)
+    os.close(write)
+    assert (path.parent / "ledger.db-wal").exists(), "the parent still writes to it"
+    keep(ledger, flat(2))
+    with closing(open_url(f"sqlite:///{path}", create=False)) as again:
+        assert [each.event.id for each in again.events()] == ["a1", "a2"]
+
+
+# --- opening -------------------------------------------------------------------------------------
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    with pytest.raises(LedgerMissing, match="costspan drain"):
+        open_url(f"sqlite:///{tmp_path}/none/ledger.db", create=False)
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    with pytest.raises(LedgerMissing, match="no books of costspan"):
+        open_url(f"sqlite:///{empty}", create=False)
+    assert list(tmp_path.iterdir()) == [empty]
+    assert empty.read_bytes() == b""
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.db").write_text("not a database, but long enough to be looked at" * 50)
+    for create in (True, False):
+        with pytest.raises(LedgerError, match="cannot be opened"):
+            open_url(f"sqlite:///{tmp_path}/notes.db", create=create)
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        open_url(f"sqlite:///{tmp_path}/notes.db/below/ledger.db", create=True)
+
+
+def test_another_schema_version_is_refused_and_named(ledger: Ledger, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as foreign, foreign:
+        foreign.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    for create in (True, False):
+        with pytest.raises(LedgerError, match="schema version 99, this costspan reads 1"):
+            open_url(f"sqlite:///{path}", create=create)
+
+
+@pytest.mark.parametrize("name", ["a b?c#d%e.db", "größe.db", "it's.db"])
+def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
+    for create in (True, False):
+        open_url(f"sqlite:///{tmp_path / name}", create=create).close()
+    assert name in os.listdir(tmp_path)
+
+
+# --- what it is given ----------------------------------------------------------------------------
+
+HOSTILE = [
+    "o'brien\"; DROP TABLE postings; --",
+    "\N{SMILING FACE WITH OPEN MOUTH}",
+    "%_?{keys}",
+    "\t1:1",
+    "#1:1",
+    "sqlite_sequence",
+    "x" * 300,
+    "a\0b",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_names_are_only_ever_values(ledger: Ledger, text: str) -> None:
+    seen = Observation(
+        oid=f"{text}:1", attempt_id=text, operation_ids=(text,), response_id=text, span_id=text,
+        tenant=text, tenant_source="principal", session=text, parent=text, request_id=text,
+        executed_model=text, flat_cost="1", provider_result="ok",
+    )  # fmt: skip
+    keep(ledger, seen)
+    keep(ledger, seen, Observation(oid="w:2", response_id=text, feature="late"))
+    (event,) = ledger.events()
+    assert (event.event.id, event.event.facts.feature) == (text, "late")
+    assert nets(ledger) == {(text, "direct", "0000-00"): (PICO, PICO)}
+    assert ledger.find_events(text) == [text]
+    assert {each.oid for each in ledger.journal()} == {f"{text}:1", "w:2"}
+
+
+@given(st.text(max_size=12) | st.from_regex(r"\A.{0,3}:?[0-9]{0,20}\Z"))
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+def test_every_oid_is_kept_apart(oid: str) -> None:
+    writer, seq = split_oid(oid)
+    assert join_oid(writer, seq) == oid
+    assert -1 <= seq < 2**63
+
+
+def test_the_operators_latest_word_holds_in_any_order(ledger: Ledger) -> None:
+    rows = [SessionOwner("s", tenant, "ann", at) for tenant, at in (("a", 1), ("b", 2), ("a", 3))]
+    for row in reversed(rows):
+        with ledger.settling(1) as settlement:
+            settle(settlement, [], [row])
+            owners = settlement.session_owners(["s"])
+        assert owners == {"s": "a"}
+
+
+# --- one bad record ------------------------------------------------------------------------------
+
+
+def test_a_record_that_cannot_be_settled_holds_nothing_up(tmp_path: Path) -> None:
+    """It went around `clean`: a time that no store can hold. It stays, is counted, is retried."""
+    config = Config(ledger=str(tmp_path / "ledger.db"), spool=tmp_path / "spool")
+    writer = Recorder(config.spool)
+    for number in range(1, 30):
+        writer.record(flat(number, started_at=2**63 + 7 if number == 11 else 1))
+    writer.rotate()
+    before = counters.snapshot().get("unsettled:OverflowError", 0)
+    for times in (1, 2):
+        done = drain(config)
+        assert (done.unreadable, done.segments) == (1, 1)
+        assert counters.snapshot()["unsettled:OverflowError"] == before + times
+    with closing(open_url(config.ledger_url, create=False)) as ledger:
+        assert len(list(ledger.events())) == 28
+        assert nets(ledger) == {("acme", "direct", "1970-01"): (28 * PICO, 28 * PICO)}
+    assert len(list(config.spool.glob("*.seg"))) == 1
+
+
+# --- rebuilding ----------------------------------------------------------------------------------
+
+
+def test_rebuilding_gives_the_same_books(tmp_path: Path) -> None:
+    config = Config(ledger=str(tmp_path / "ledger.db"), spool=tmp_path / "spool")
+    add_observations(config, [flat(1), flat(2, parent="a1"), flat(3, cause="step")])
+    add_observations(config, [flat(1, usd="2"), Observation(oid="w:9", attempt_id="a4")])
+    with closing(open_url(config.ledger_url, create=False)) as ledger:
+        before = (nets(ledger), list(ledger.events()), ledger.counts(), set(ledger.problems()))
+    rebuild(config)
+    with closing(open_url(config.ledger_url, create=False)) as ledger:
+        counts = ledger.counts()
+        assert (nets(ledger), list(ledger.events())) == before[:2]
+        assert counts.pop("postings") <= before[2].pop("postings"), "revisions are not replayed"
+        assert (counts, set(ledger.problems())) == before[2:]
+        keep(ledger, flat(5))
+    assert [p.name for p in tmp_path.iterdir() if "rebuilding" in p.name] == []
+    with (
+        closing(sqlite3.connect(tmp_path / "ledger.db")) as foreign,
+        pytest.raises(sqlite3.IntegrityError),
+    ):
+        foreign.execute("DELETE FROM postings")
