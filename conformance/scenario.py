@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
+
 from costspan.core import clean
 from costspan.core.decide import load_profile
 from costspan.core.journal.records import Policy, SessionOwner
@@ -24,6 +26,7 @@ from costspan.core.settle import settle
 from costspan.core.settle.ledger import Ledger, Settled, open_url
 
 SCHEMA = "costspan-scenarios/1"
+DEFAULT_BOOK = "v1"
 _DELIVERED = ("blocked", "cancelled_by_user", "cancelled_by_platform")
 
 
@@ -35,14 +38,16 @@ class ScenarioFile:
     """A file of scenarios that share price books."""
 
     def __init__(self, plain: Mapping[str, Any], name: str = "scenario file") -> None:
-        if plain.get("schema") != SCHEMA:
+        if plain.get("schema", SCHEMA) != SCHEMA:
             raise ScenarioError(f"{name}: schema is {plain.get('schema')!r}, not {SCHEMA!r}")
-        aliases = plain.get("aliases", {})
+        aliases = plain.get("aliases") or {}
         self.books = [
             PriceBook.from_table(book, table, {k: v for k, v in aliases.items() if v in table})
-            for book, table in plain.get("price_books", {}).items()
+            for book, table in (plain.get("price_books") or {}).items()
         ]
-        self.scenarios: list[dict[str, Any]] = list(plain.get("scenarios", ()))
+        names = [book.id for book in self.books]
+        self.default_book = DEFAULT_BOOK if DEFAULT_BOOK in names or not names else names[0]
+        self.scenarios: list[dict[str, Any]] = list(plain.get("scenarios") or ())
         self.name = name
 
     @classmethod
@@ -67,8 +72,22 @@ class ScenarioFile:
             scenario: One of `scenarios`.
             batches: Settle the deliveries in this many batches.
         """
-        deliveries = [observation_of(each) for each in scenario["deliveries"]]
-        return self.books_of(scenario, _chunks(deliveries, batches))
+        return self.books_of(scenario, _chunks(self.deliveries(scenario), batches))
+
+    def deliveries(self, scenario: Mapping[str, Any]) -> list[Observation]:
+        """The observations of a scenario, in its order.
+
+        The format's books have no order of precedence: the default one is in force for whatever
+        no delivery about the same call names another for.
+        """
+        plain = [observation_of(each) for each in scenario.get("deliveries") or ()]
+        named = {name for each in plain if each.price_book is not None for name in _about(each)}
+        return [
+            each
+            if each.price_book is not None or named.intersection(_about(each))
+            else msgspec.structs.replace(each, price_book=self.default_book)
+            for each in plain
+        ]
 
     def books_of(
         self, scenario: Mapping[str, Any], batches: Sequence[Sequence[Observation]]
@@ -85,12 +104,12 @@ class ScenarioFile:
                 settle(settlement, [], [Policy(rules.sha256, hashes, 0, "scenario")])
                 directory = [
                     SessionOwner(session, tenant, "scenario", 0)
-                    for session, tenant in scenario.get("sessions", {}).items()
+                    for session, tenant in (scenario.get("sessions") or {}).items()
                 ]
                 settle(settlement, [], directory)
             for batch in batches:
                 with ledger.settling(0) as settlement:
-                    settle(settlement, batch, gateways=tuple(scenario.get("gateways", ())))
+                    settle(settlement, batch, gateways=tuple(scenario.get("gateways") or ()))
             return _printed(ledger, scenario)
         finally:
             ledger.close()
@@ -107,11 +126,15 @@ def observation_of(delivery: Mapping[str, Any]) -> Observation:
         else:
             fields["provider_result"] = outcome
     for ours, theirs in (("started_at", "ts"), ("recorded_at", "arrived"), ("ended_at", "ended")):
-        if isinstance(delivery.get(theirs), str):
-            fields[ours] = _nanoseconds(delivery[theirs])
-    # The format's books are not in an order of precedence: v1 is in force unless another is named.
-    fields.setdefault("price_book", "v1")
+        moment = delivery.get(ours, delivery.get(theirs))
+        if moment is not None:
+            fields[ours] = _nanoseconds(moment) if isinstance(moment, str) else moment
     return clean.observation(fields)
+
+
+def _about(seen: Observation) -> set[str]:
+    """The names of the call an observation speaks of."""
+    return {name for name in (seen.attempt_id, *seen.operation_ids) if name is not None}
 
 
 def _nanoseconds(text: str) -> int:
@@ -138,7 +161,7 @@ def _printed(ledger: Ledger, scenario: Mapping[str, Any]) -> dict[str, Any]:
         line[0] += roll_up.cost
         line[1] += roll_up.charge
         by_period[roll_up.posted_period] += roll_up.cost
-    for adjustment in scenario.get("adjustments", ()):
+    for adjustment in scenario.get("adjustments") or ():
         for owner, bucket, side, amount in adjustment["postings"]:
             pico = parse_usd(amount)
             lines[owner, bucket][0 if side == "cost" else 1] += pico
@@ -158,10 +181,12 @@ def _printed(ledger: Ledger, scenario: Mapping[str, Any]) -> dict[str, Any]:
             "unpriced_events": counts["unpriced"] + counts["unmeasured"],
             "open": counts["open"],
             "unmatched": counts["unmatched"],
+            "unmatched_downstream": counts["unmatched_downstream"],
+            "identity_conflict": counts["identity_conflict"],
+            "conflict": counts["conflict"],
         },
+        "by_period": {p: format_usd(amount) for p, amount in sorted(by_period.items())},
     }
-    if "by_period" in scenario.get("expected", {}):
-        printed["by_period"] = {p: format_usd(amount) for p, amount in sorted(by_period.items())}
     return printed
 
 

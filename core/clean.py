@@ -58,7 +58,7 @@ def tenant_id(value: object) -> str:
         bad = not text.isprintable()
     else:
         text = unicodedata.normalize("NFC", text)
-        bad = any(unicodedata.category(c)[0] == "C" for c in text)
+        bad = any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in text)
     if bad or len(text) > TENANT_CHARS_MAX or text[0] == "@" or text != text.strip():
         raise Invalid("tenant_invalid")
     return text
@@ -283,6 +283,9 @@ def observation(fields: Mapping[str, Any]) -> Observation:
                 flags.append(f"tenant:{_digest(value)}")
         except Exception as wrong:  # a hostile __str__, __len__ or __iter__ of the host's object
             flags.append(f"invalid:{name}:{type(wrong).__name__}")
+    for name in ("members", "labels", "delivered_usage"):
+        if not kept.get(name, True):
+            del kept[name]  # an empty map says nothing
     if fields.get("usage") is not None and not kept.get("usage"):
         kept.pop("usage", None)  # an empty or spoilt usage is a missing one, never zero
         kept["usage_source"] = "missing"

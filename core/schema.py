@@ -203,5 +203,11 @@ _canonical_json = msgspec.json.Encoder(order="sorted")
 
 
 def canonical(observation: Observation) -> bytes:
-    """Canonical JSON (sorted keys): what conflicting duplicates are compared by."""
-    return _canonical_json.encode(observation)
+    """Canonical JSON (sorted keys, no spaces): what conflicting duplicates are compared by.
+
+    What is absent is left out; layer and phase are always said; the oid names it, not the writer
+    and number it is made of.
+    """
+    said = msgspec.structs.replace(observation, writer=None, seq=None)
+    fields = msgspec.to_builtins(said)
+    return _canonical_json.encode({**fields, "layer": said.layer, "phase": said.phase})

@@ -12,7 +12,7 @@ from costspan.core.decide.features import Features, Lineage, features_of, work_o
 from costspan.core.decide.rules import Rule, RuleSet
 from costspan.core.join.merge import Event
 from costspan.core.money import MoneyError, parse_usd, round_half_even, split
-from costspan.core.prices import Match, Prices, undated
+from costspan.core.prices import Match, Prices
 from costspan.core.schema import Observation
 
 PLATFORM = "@platform"
@@ -112,7 +112,7 @@ def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> De
         if facts.usage_source == "estimated" and cost_rule.then == "usage":
             flags.append("estimated")
     else:
-        flags.append("unpriced" if facts.usage else "unmeasured")
+        flags.append("unmeasured" if features["usage"] == "missing" else "unpriced")
     return Decision(
         cause=work.cause,
         initiator=work.initiator,
@@ -151,18 +151,18 @@ def _rows(event: Event, prices: Prices) -> _Priced:
     asked = facts.requested_model
     if asked is None or asked == name:
         return _Priced(executed, executed, False)
+
+    def find_asked(tier: str | None) -> Match | None:
+        # A fallback may lead to another provider: the model asked for need not be one of its own.
+        at_any = None, tier, facts.region, None, at, facts.price_book
+        return find(asked, tier) or prices.find(asked, *at_any)
+
     # Whether they are two models is a question without tier: a tier without a row is no model.
-    plain, asked_plain = find(name, None), find(asked, None)
-    substituted = plain is not None and asked_plain is not None and _differ(plain, asked_plain)
-    return _Priced(executed, find(asked, facts.tier) if substituted else executed, substituted)
-
-
-def _differ(executed: Match, requested: Match) -> bool:
-    """Two rows, and not merely a model beside its own dated name."""
-    if executed.row.id == requested.row.id:
-        return False
-    one, other = executed.row.model, requested.row.model
-    return undated(one) != undated(other) or (one != undated(one) and other != undated(other))
+    plain, asked_plain = find(name, None), find_asked(None)
+    substituted = (
+        plain is not None and asked_plain is not None and plain.row.id != asked_plain.row.id
+    )
+    return _Priced(executed, find_asked(facts.tier) if substituted else executed, substituted)
 
 
 def _cost(rule: Rule, facts: Observation, exact: Fraction | None, flags: list[str]) -> int | None:

@@ -81,6 +81,10 @@ def work_of(event: Event, lineage: Lineage) -> Work:
     return Work("primary", facts.initiator or "user", "nothing says otherwise")
 
 
+_SPOILT = frozenset({"invalid:flat_cost", "invalid_usage"})
+"""Something was said of the money, and could not be read: unknown, never nothing."""
+
+
 def _yes(condition: bool) -> str:
     return "yes" if condition else "no"
 
@@ -102,6 +106,7 @@ def features_of(
             and not has_model
             and not facts.usage
             and facts.flat_cost is None
+            and not _SPOILT.intersection(facts.flags)
         )
     )
     is_retry = facts.attempt > 1 if facts.attempt is not None else facts.retry_of is not None

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
+import msgspec
+
 from costspan.core.join.precedence import TRUST, outcome_of, sort_key
 from costspan.core.schema import Observation, oid_of
 
@@ -54,10 +56,13 @@ class Identified(NamedTuple):
 def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) -> Identified:
     """Sort observations (no two of one oid) into events. The order they come in is irrelevant."""
     by_attempt: dict[str, list[Observation]] = defaultdict(list)
+    clients: dict[str, list[Observation]] = defaultdict(list)
     loose: list[Observation] = []
     for seen in observations:
-        if seen.attempt_id is None or is_downstream(seen, gateways):
+        if seen.attempt_id is None:
             loose.append(seen)
+        elif is_downstream(seen, gateways):
+            clients[seen.attempt_id].append(seen)
         else:
             by_attempt[seen.attempt_id].append(seen)
 
@@ -72,7 +77,9 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
         for attempt_id, own in by_attempt.items()
     }
     result = Identified(events, [], [], [])
+    awaiting = _attach_clients(clients, loose, attempts_of, result)
     unplaced = _attach_by_operation(loose, attempts_of, events)
+    unplaced = _await_gateway(unplaced, awaiting, result)
     unplaced = _events_of_operations(unplaced, events, gateways)
     for event_id in events:
         _refuse_second_tenant(event_id, result)
@@ -96,23 +103,69 @@ def goes_by_response(seen: Observation, gateways: Sequence[str]) -> bool:
     return names_neither or is_downstream(seen, gateways)
 
 
+def _attach_clients(
+    clients: dict[str, list[Observation]],
+    loose: list[Observation],
+    attempts_of: dict[str, set[str]],
+    result: Identified,
+) -> set[str]:
+    """Give each client attempt, whole, to the attempt of the gateway that metered it.
+
+    The two meet by the attempt id, which our signed carrier took there, by an operation both name
+    (then it is loose evidence like any other), or by a response id that one attempt carries. The
+    client's operations then lead to that attempt. Returns the operations of those that meet none:
+    what names them waits with them.
+    """
+    carriers: dict[str, set[str]] = defaultdict(set)
+    for event_id, spoken in result.events.items():
+        for response_id in carried(spoken):
+            carriers[response_id].add(event_id)
+    metered = frozenset(attempts_of)  # before any client leads there: the order must not matter
+    awaiting: set[str] = set()
+    for attempt_id, seen_there in clients.items():
+        operations = {operation for seen in seen_there for operation in seen.operation_ids}
+        responses = {seen.response_id for seen in seen_there if seen.response_id is not None}
+        met = {attempt_id} & result.events.keys()
+        if not met and operations & metered:
+            loose.extend(seen_there)
+            continue
+        met = met or {event_id for each in responses for event_id in carriers.get(each, ())}
+        if len(met) == 1:
+            (event_id,) = met
+            result.events[event_id] += [Spoken(seen, Reach.FULL) for seen in seen_there]
+            for operation in operations:
+                attempts_of[operation].add(event_id)
+            continue
+        listed = result.unmatched if met else result.downstream
+        listed += [oid_of(seen) for seen in seen_there]
+        awaiting |= operations
+    return awaiting - attempts_of.keys()
+
+
+def _await_gateway(
+    loose: list[Observation], awaiting: set[str], result: Identified
+) -> list[Observation]:
+    """List what names an operation whose attempt was metered at a gateway not heard of yet."""
+    rest: list[Observation] = []
+    for seen in loose:
+        if awaiting.intersection(seen.operation_ids):
+            result.downstream.append(oid_of(seen))
+        else:
+            rest.append(seen)
+    return rest
+
+
 def _attach_by_operation(
     loose: list[Observation],
     attempts_of: dict[str, set[str]],
     events: dict[str, list[Spoken]],
 ) -> list[Observation]:
-    """Give each loose observation to the attempts that name its operations; return the rest.
-
-    A client of a gateway may name the very attempt, which the signed carrier took there.
-    """
+    """Give each loose observation to the attempts that name its operations; return the rest."""
     own_of = {attempt_id: [each.observation for each in own] for attempt_id, own in events.items()}
     rest: list[Observation] = []
     for seen in loose:
         targets: set[str] = set()
-        if seen.attempt_id is not None and seen.attempt_id in events:
-            targets.add(seen.attempt_id)
-        else:
-            targets.update(*(attempts_of.get(operation, ()) for operation in seen.operation_ids))
+        targets.update(*(attempts_of.get(operation, ()) for operation in seen.operation_ids))
         if not targets:
             rest.append(seen)
             continue
@@ -202,8 +255,9 @@ def carried(spoken: Collection[Spoken]) -> set[str]:
 def _refuse_second_tenant(event_id: str, result: Identified) -> None:
     """An event never holds two authenticated tenants: the less trusted attachment is refused.
 
-    The event's own observations stay before attachments; among equals the more trusted source,
-    then the one nearest the user.
+    Among equally trusted ones the event's own observations stay before attachments, then the one
+    nearest the user. An own observation loses its claim on the tenant only: it is still the
+    instrument that saw the call, and its usage is not to be lost.
     """
     spoken = result.events[event_id]
     claiming = [
@@ -216,8 +270,8 @@ def _refuse_second_tenant(event_id: str, result: Identified) -> None:
     first = min(
         claiming,
         key=lambda each: (
-            each.reach != Reach.OWN,
             TRUST[each.observation.tenant_source],
+            each.reach != Reach.OWN,
             sort_key(each.observation, nearest="user"),
         ),
     )
@@ -225,6 +279,12 @@ def _refuse_second_tenant(event_id: str, result: Identified) -> None:
     for each in spoken:
         if each in claiming and each.observation.tenant != first.observation.tenant:
             result.refused.append((oid_of(each.observation), event_id))
+            if each.reach == Reach.OWN:
+                kept.append(each._replace(observation=_without_tenant(each.observation)))
         else:
             kept.append(each)
     result.events[event_id] = kept
+
+
+def _without_tenant(seen: Observation) -> Observation:
+    return msgspec.structs.replace(seen, tenant=None, tenant_source=None)

@@ -191,8 +191,6 @@ def _closes(seen: Observation) -> bool:
             seen.provider_billed,
             seen.cache,
             seen.error_type,
-            seen.response_id,
-            seen.executed_model,
         )
     )
 

@@ -130,10 +130,16 @@ def owned(tenant: str, source: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_an_event_never_holds_two_authenticated_tenants() -> None:
-    own = seen("1", "a", "run", **owned("acme", "signed"))
+    own = seen("1", "a", "run", **owned("acme", "principal"))
     found = identified(own, seen("2", None, "run", **owned("globex", "principal")))
     assert reaches(found) == {"a": {"1": OWN}}
     assert found.refused == [("2", "a")]
+    # Less trusted, the attempt's own instrument loses its word on the tenant, never its usage.
+    signed = seen("1", "a", "run", **owned("acme", "signed"))
+    found = identified(signed, seen("2", None, "run", **owned("globex", "principal")))
+    assert reaches(found) == {"a": {"1": OWN, "2": FULL}}
+    assert found.refused == [("1", "a")]
+    assert found.events["a"][0].observation.tenant is None
     # Without a word of the attempt's own, the more trusted one stays.
     found = identified(
         seen("1", "a", "run"),

@@ -68,8 +68,8 @@ def deduplicate(observations: Iterable[Observation]) -> tuple[list[Observation],
     """One observation an oid: of two payloads the one whose canonical JSON has the smaller hash."""
     payloads: dict[str, dict[str, Observation]] = defaultdict(dict)
     for seen in observations:
-        plain = msgspec.structs.replace(seen, oid=None, writer=None, seq=None)
-        payloads[oid_of(seen)][hashlib.sha256(canonical(plain)).hexdigest()] = seen
+        named = msgspec.structs.replace(seen, oid=oid_of(seen))
+        payloads[oid_of(seen)][hashlib.sha256(canonical(named)).hexdigest()] = seen
     kept = [hashes[min(hashes)] for hashes in payloads.values()]
     return kept, {oid for oid, hashes in payloads.items() if len(hashes) > 1}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from costspan.conformance.scenario import ScenarioFile, differences, observation_of
+from costspan.conformance.scenario import ScenarioFile, differences
 
 HERE = Path(__file__).parent
 FILES = [*sorted((HERE.parent / "golden").glob("*.json")), HERE / "scenarios.json"]
@@ -28,7 +28,7 @@ SCENARIOS = [
 def test_the_books_are_those_worked_out_by_hand(
     scenario_file: ScenarioFile, scenario: dict[str, Any]
 ) -> None:
-    deliveries = [observation_of(each) for each in scenario["deliveries"]]
+    deliveries = scenario_file.deliveries(scenario)
     shuffled = random.Random(scenario["id"])
     twice = [*deliveries, *deliveries]
     arrivals = [

@@ -129,6 +129,8 @@ def _turned(table: str, rules: list[Rule], knobs: Mapping[str, str]) -> list[Rul
             rule = Rule(rule.id, rule.when, effect, rule.because)
         if rule.id == "C5":
             choice = knobs["fallback_charge"]
+            if choice == "executed":
+                continue  # then C6 decides, for every model
             effect = "lower" if choice == "min" else choice
             rule = Rule(rule.id, rule.when, effect, rule.because)
         if rule.id == "O8" and knobs["shared_prefix"] == "triggering":
@@ -138,13 +140,14 @@ def _turned(table: str, rules: list[Rule], knobs: Mapping[str, str]) -> list[Rul
 
 
 def _safety_to_tenant() -> list[Rule]:
-    safety = ("cause", frozenset({"safety"}))
     because = "safety checks belong to the tenant they protect (knob safety_owner)"
-    yes = frozenset({"yes"})
-    return [
-        Rule("O3t", (safety, ("has_tenant", yes)), "tenant", because),
-        Rule("O3l", (safety, ("has_lineage", yes)), "lineage", because),
-    ]
+    when = {"cause": ("safety",), "policy_owner": ("none", "tenant")}
+
+    def rule(name: str, found: str, then: str) -> Rule:
+        conditions = sorted({**when, found: ("yes",)}.items())
+        return Rule(name, tuple((f, frozenset(v)) for f, v in conditions), then, because)
+
+    return [rule("O3t", "has_tenant", "tenant"), rule("O3l", "has_lineage", "lineage")]
 
 
 def _check_knobs(knobs: Mapping[str, str]) -> None:

@@ -459,8 +459,7 @@ def _names(events: Collection[Settled]) -> set[tuple[str, int, str]]:
 
 def _hash(seen: Observation) -> str:
     """What decides between two payloads of one oid: the smaller SHA-256 of the canonical JSON."""
-    plain = msgspec.structs.replace(seen, oid=None, writer=None, seq=None)
-    return hashlib.sha256(canonical(plain)).hexdigest()
+    return hashlib.sha256(canonical(seen)).hexdigest()
 
 
 def _event_row(each: Settled) -> tuple[Any, ...]:
@@ -469,7 +468,7 @@ def _event_row(each: Settled) -> tuple[Any, ...]:
     if decision is None:
         status = "open"
     elif decision.cost is None:
-        status = "unpriced" if facts.usage else "unmeasured"
+        status = "unmeasured" if "unmeasured" in decision.flags else "unpriced"
     else:
         status = "posted" if decision.is_money else "not_money"
     return (

@@ -17,7 +17,6 @@ from costspan.conformance.scenario import (
     ScenarioError,
     ScenarioFile,
     differences,
-    observation_of,
 )
 
 
@@ -48,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     wrong = {
         books["id"]: differences(books, scenario["expected"])
         for scenario, books in played
-        if "expected" in scenario
+        if scenario.get("expected")
     }
     if options.json:
         print_json({"scenarios": [books for _, books in played]})
@@ -65,9 +64,9 @@ class _Shape(msgspec.Struct):
 
     id: str
     deliveries: list[dict[str, Any]]
-    expected: dict[str, Any] = {}
-    sessions: dict[str, str] = {}
-    adjustments: list[dict[str, Any]] = []
+    expected: dict[str, Any] | None = None
+    sessions: dict[str, str] | None = None
+    adjustments: list[dict[str, Any]] | None = None
 
 
 def _checked(file: ScenarioFile) -> list[dict[str, Any]]:
@@ -88,7 +87,7 @@ def _play(
     file: ScenarioFile, scenario: Mapping[str, Any], options: argparse.Namespace
 ) -> dict[str, Any]:
     try:
-        deliveries = [observation_of(each) for each in scenario["deliveries"]]
+        deliveries = file.deliveries(scenario)
         if options.shuffle is not None:
             shuffler = random.Random(options.shuffle)
             deliveries += shuffler.choices(deliveries, k=len(deliveries) // 2)
