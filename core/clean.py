@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
 from typing import Any, cast, get_args
@@ -31,6 +32,7 @@ from costspan.core.schema import FIELDS, Observation
 __all__ = ["Invalid", "identifier", "observation", "tenant_id", "text", "usage", "usd"]
 
 TENANT_CHARS_MAX = 128
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ID_CHARS_MAX = 256
 TOKENS_MAX = 10**12
 """No provider counts a trillion tokens in one attempt; a larger number is a broken one."""
@@ -90,6 +92,20 @@ def _integer(value: object) -> int:
     if type(value) is not int or not -(2**63) <= value < 2**63:
         raise Invalid("invalid")
     return value
+
+
+def _moment(value: object) -> int:
+    """Nanoseconds UTC, also of an ISO 8601 text that names its offset (`Z` or `+02:00`)."""
+    if not isinstance(value, str):
+        return _integer(value)
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise Invalid("invalid") from None
+    if moment.tzinfo is None:
+        raise Invalid("invalid")
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
 
 
 def _count(value: object) -> int:
@@ -220,7 +236,8 @@ _TEXTS = (
 _CLEANERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_IDS.split(), identifier),
     **dict.fromkeys(_TEXTS.split(), short_text),
-    **dict.fromkeys(("schema_version", "seq", "started_at", "ended_at", "recorded_at"), _integer),
+    **dict.fromkeys(("schema_version", "seq"), _integer),
+    **dict.fromkeys(("started_at", "ended_at", "recorded_at"), _moment),
     **dict.fromkeys(("hops", "attempt", "attempts_hidden"), _count),
     **dict.fromkeys(("shared", "shared_prefix", "provider_billed"), _boolean),
     **dict.fromkeys(("flat_cost", "host_cost", "avoided_cost"), usd),

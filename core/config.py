@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     `ledger` is a URL (`sqlite:///path`) or a path; `spool` a folder; `rules` and `prices` are
     files, None where the ledger's own policy (or the default) decides; `gateways` are base URLs
-    that are metered themselves.
+    that are metered themselves; `since_ns` (UTC) is when the settings took force here.
     """
 
     ledger: str
@@ -37,6 +38,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prices: Path | None = None
     profile: str | None = None
     gateways: tuple[str, ...] = ()
+    since_ns: int = msgspec.field(default_factory=time.time_ns)
 
     @property
     def ledger_url(self) -> str:
@@ -55,33 +57,56 @@ def data_folder() -> Path:
 def load(given: Mapping[str, Any] | None = None) -> Config:
     """The settings in force: `given` > COSTSPAN_* > the file in COSTSPAN_CONFIG or ./costspan.toml.
 
+    Paths become absolute here, those of a file relative to it: a daemon may change its folder.
+
     Raises:
-        ConfigError: for a setting nobody knows or a file that cannot be read.
+        ConfigError: for a setting nobody knows, of the wrong kind, or in a file that cannot be
+            read.
     """
-    settings: dict[str, Any] = {}
-    for source, values in (
-        (FILE_NAME, _from_file()),
-        ("the environment", _from_environment()),
-        ("configure()", {k: v for k, v in (given or {}).items() if v is not None}),
+    here = Path.cwd()
+    file, beside = _from_file()
+    texts: dict[str, str] = {}
+    gateways: tuple[str, ...] = ()
+    for source, values, base in (
+        (str(file), beside, file.parent if file.is_absolute() else here / file.parent),
+        ("the environment", _from_environment(), here),
+        ("configure()", {k: v for k, v in (given or {}).items() if v is not None}, here),
     ):
         for key, value in values.items():
             if key not in _KEYS:
                 raise ConfigError(f"{source} sets {key!r}; the settings are {', '.join(_KEYS)}")
-            settings[key] = value
-    folder = data_folder()
-    gateways = settings.get("gateways") or ()
+            if key == "gateways":
+                gateways = _urls(value, source)
+            elif not isinstance(value, str | os.PathLike) or not os.fspath(value):
+                raise ConfigError(f"{source} sets {key} to {value!r}; it is a text")
+            elif key == "profile" or "://" in os.fspath(value):
+                texts[key] = os.fspath(value)
+            else:
+                texts[key] = str(base / Path(os.fspath(value)).expanduser())
     return Config(
-        ledger=str(settings.get("ledger") or folder / "ledger.db"),
-        spool=_path(settings.get("spool")) or folder / "spool",
-        rules=_path(settings.get("rules")),
-        prices=_path(settings.get("prices")),
-        profile=settings.get("profile"),
-        gateways=(gateways,) if isinstance(gateways, str) else tuple(gateways),
+        ledger=texts.get("ledger") or str(data_folder() / "ledger.db"),
+        spool=Path(texts.get("spool") or data_folder() / "spool"),
+        rules=Path(texts["rules"]) if "rules" in texts else None,
+        prices=Path(texts["prices"]) if "prices" in texts else None,
+        profile=texts.get("profile"),
+        gateways=gateways,
     )
 
 
-def _path(value: object) -> Path | None:
-    return Path(str(value)).expanduser() if value else None
+def fallback_spool() -> Path:
+    """Where records go while the settings cannot be used: they are safe, and wait for a drain."""
+    spool = os.environ.get("COSTSPAN_SPOOL")
+    return Path(spool).expanduser().absolute() if spool else data_folder() / "spool"
+
+
+def _urls(value: object, source: str) -> tuple[str, ...]:
+    urls: object = (value,) if isinstance(value, str) else value
+    if not isinstance(urls, list | tuple):
+        raise ConfigError(f"{source} sets gateways to {value!r}; it is a list of base URLs")
+    for url in cast("list[object]", urls):
+        if not isinstance(url, str) or "://" not in url:
+            raise ConfigError(f"{source} names {url!r} as a gateway; write a base URL")
+    return tuple(cast("list[str]", urls))
 
 
 def _from_environment() -> dict[str, Any]:
@@ -92,14 +117,14 @@ def _from_environment() -> dict[str, Any]:
     return found
 
 
-def _from_file() -> dict[str, Any]:
+def _from_file() -> tuple[Path, dict[str, Any]]:
     named = os.environ.get("COSTSPAN_CONFIG")
     path = Path(named or FILE_NAME)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return path, tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         if named:
             raise ConfigError(f"COSTSPAN_CONFIG names {named}, which does not exist") from None
-        return {}
+        return path, {}
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from error

@@ -15,7 +15,8 @@ from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar, Token, copy_context
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from inspect import iscoroutinefunction
+from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -288,8 +289,21 @@ def detached(*, keep_owner: bool = False) -> Generator[Context]:
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, to be run anywhere (a thread, a pre-warmed pool) with the context of here."""
+    """`function`, to be run anywhere (a thread, a pre-warmed pool) with the context of here.
+
+    A coroutine function becomes one whose body runs with it, in a task of its own.
+    """
     captured = copy_context()
+    if iscoroutinefunction(function):
+        # Calling it only makes the coroutine: its body runs in a task, which gets the context.
+        @wraps(function)
+        async def carried_there(*args: P.args, **kwargs: P.kwargs) -> Any:
+            import asyncio
+
+            coroutine = function(*args, **kwargs)
+            return await asyncio.create_task(coroutine, context=captured.copy())
+
+        return cast("Callable[P, R]", carried_there)
 
     @wraps(function)
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:

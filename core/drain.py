@@ -6,7 +6,6 @@ drained again is a duplicate by its oid. Any process may drain any folder; one s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -74,7 +73,7 @@ def drain(
 def bring_policy(ledger: Ledger, settings: Config, timeout_seconds: float) -> None:
     """Add the policy record that the settings ask for, if they ask for another than is held."""
     with ledger.settling(timeout_seconds) as settlement:
-        proposed = policy.propose(settlement, settings, time.time_ns())
+        proposed = policy.propose(settlement, settings)
         if proposed is not None:
             settle(settlement, [], [proposed])
 
@@ -122,7 +121,7 @@ def _settle(
     """
     try:
         with ledger.settling(timeout_seconds) as settlement:
-            done.settled.add(settle(settlement, batch, controls, settings.gateways))
+            done.settled.add(settle(settlement, batch, controls))
     except LedgerError:
         raise
     except Exception as error:
@@ -177,7 +176,7 @@ def add_observations(
         for at in range(0, len(observations), RECORDS_PER_SETTLEMENT):
             batch = observations[at : at + RECORDS_PER_SETTLEMENT]
             with ledger.settling(timeout_seconds) as settlement:
-                report.add(settle(settlement, batch, gateways=settings.gateways))
+                report.add(settle(settlement, batch))
         return report
     finally:
         ledger.close()

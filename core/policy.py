@@ -63,7 +63,7 @@ def public_books() -> list[PriceBook]:
     return list(books.values())
 
 
-def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | None:
+def propose(settlement: Settlement, settings: Config) -> Policy | None:
     """The policy to add so that the settings hold from now on; None if they hold already.
 
     Settings that say nothing about rules or prices leave the ledger's own in force, except that
@@ -98,7 +98,9 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> Policy | N
     books_now = (*contract, *lists)
     if (rules_sha256, books_now) == (last.rules, last.books):
         return None
-    return Policy(rules_sha256, books_now, now_ns, "settings")
+    # From when the settings took force in this process, so that they decide its own events.
+    effective_from = max(settings.since_ns, last.effective_from + 1)
+    return Policy(rules_sha256, books_now, effective_from, "settings")
 
 
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:

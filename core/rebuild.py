@@ -33,7 +33,6 @@ def nets(ledger: Ledger) -> Nets:
 def copy_books(
     old: Ledger,
     new: Ledger,
-    gateways: tuple[str, ...],
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
     """Settle the whole journal of one ledger into another, under the same policies."""
@@ -46,7 +45,7 @@ def copy_books(
         report = settle(settlement, [], old.controls())
     for batch in _batches(old):
         with new.settling(30.0) as settlement:
-            report.add(settle(settlement, batch, gateways=gateways))
+            report.add(settle(settlement, batch))
         if progress is not None:
             progress(report)
     return report
@@ -78,7 +77,7 @@ def rebuild(settings: Config, progress: Callable[[Report], None] | None = None) 
     try:
         # Nobody may settle into books that are about to be replaced: the lease is held throughout.
         with ledger.rebuilding() as fresh:
-            report = copy_books(ledger, fresh, settings.gateways, progress)
+            report = copy_books(ledger, fresh, progress)
             before, after = nets(ledger), nets(fresh)
             differences = [
                 f"{' '.join(key)}: was {before.get(key)}, rebuilt {after.get(key)}"

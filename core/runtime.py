@@ -10,7 +10,8 @@ import atexit
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from costspan.core import config, context, counters, identifiers
 from costspan.core.recorder import Ack, Recorder, Refused
@@ -33,6 +34,7 @@ class _Process:
         self.recorder: Recorder | None = None
         self.background = True
         self.drainer: _Drainer | None = None
+        self.complaints: set[str] = set()
 
 
 _process = _Process()
@@ -44,7 +46,7 @@ def configure(
     rules: str | os.PathLike[str] | None = None,
     prices: str | os.PathLike[str] | None = None,
     profile: str | None = None,
-    gateways: tuple[str, ...] | list[str] | None = None,
+    gateways: str | tuple[str, ...] | list[str] | None = None,
     *,
     background: bool = True,
 ) -> config.Config:
@@ -65,14 +67,20 @@ def configure(
     """
     settings = config.load(
         {
-            "ledger": os.fspath(ledger) if ledger is not None else None,
-            "spool": os.fspath(spool) if spool is not None else None,
-            "rules": os.fspath(rules) if rules is not None else None,
-            "prices": os.fspath(prices) if prices is not None else None,
+            "ledger": ledger,
+            "spool": spool,
+            "rules": rules,
+            "prices": prices,
             "profile": profile,
-            "gateways": tuple(gateways) if gateways is not None else None,
+            "gateways": gateways,
         }
     )
+    if rules is not None or profile is not None or prices is not None:
+        from costspan.core import policy
+
+        # Now, while somebody reads the error, rather than at the first drain.
+        policy.rules_of(settings)
+        policy.contract_of(settings)
     with _process.lock:
         if _process.recorder is not None:
             _process.recorder.rotate()
@@ -95,7 +103,7 @@ def recorder() -> Recorder:
     """This process's recorder, started at first use."""
     with _process.lock:
         if _process.recorder is None:
-            _process.recorder = Recorder(settings().spool)
+            _process.recorder = Recorder(_spool_folder())
             if _process.background and _process.drainer is None:
                 _process.drainer = _Drainer()
                 # At interpreter shutdown no thread can start; the records are safe without it.
@@ -104,16 +112,57 @@ def recorder() -> Recorder:
         return _process.recorder
 
 
+def _spool_folder() -> Path:
+    """The folder to record into; settings that cannot be used must not lose records."""
+    try:
+        return settings().spool
+    except config.ConfigError as error:
+        folder = config.fallback_spool()
+        complain("settings", f"{error}; records are kept in {folder} until it is mended")
+        return folder
+
+
+def complain(subject: str, text: str) -> None:
+    """Tell the host's log, once a subject: what goes wrong here raises nowhere else."""
+    with _process.lock:
+        if subject in _process.complaints:
+            return
+        _process.complaints.add(subject)
+    # Imported only where something is wrong: the face stays quick to import.
+    import logging
+
+    logging.getLogger("costspan").error("%s", text)
+
+
 def record(fields: dict[str, Any] | Observation) -> Ack | Refused:
     """Record one observation. Never raises, never blocks, does no network; see `recorder`."""
     try:
         active = _process.recorder or recorder()
         if isinstance(fields, Observation):
-            return active.record(fields)
-        return active.record_fields(fields)
+            said = active.record(fields)
+        else:
+            known = _process.settings
+            if known is not None and known.gateways and fields.get("attributes"):
+                fields = _marked(fields, known.gateways)
+            said = active.record_fields(fields)
     except Exception as error:
         counters.count(f"refused:{type(error).__name__}")
-        return Refused(f"{type(error).__name__}: {error}")
+        said = Refused(f"{type(error).__name__}: {error}")
+    if type(said) is Refused:
+        complain(said.reason, f"a record was refused ({said.reason}): see costspan doctor")
+    return said
+
+
+def _marked(fields: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]:
+    """Mark the client's view of a call that a gateway meters."""
+    from costspan.core.join.identity import DOWNSTREAM, is_metered
+
+    attributes = fields["attributes"]
+    if isinstance(attributes, dict) and is_metered(
+        cast("dict[str, Any]", attributes).get("base_url"), gateways
+    ):
+        return {**fields, "flags": (*(fields.get("flags") or ()), DOWNSTREAM)}
+    return fields
 
 
 def flush(timeout: float | None = None) -> Drained:
@@ -175,6 +224,7 @@ def _drain_quietly() -> None:
             flush(timeout=1.0)
     except Exception as error:
         counters.count(f"drain_failed:{type(error).__name__}")
+        complain(f"drain:{type(error).__name__}", f"the books are not up to date: {error}")
 
 
 def _at_exit() -> None:

@@ -6,18 +6,15 @@ import base64
 import binascii
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import litellm
 
 from costspan.adapter import usage
-from costspan.adapters.litellm.request import model_name
+from costspan.adapters.litellm.request import base_url, model_name
 from costspan.adapters.litellm.tracking import Details, kind_of
 
 DISCONNECTED = "Client disconnected the request"
 """What the proxy notes on the success it logs when the client left a stream."""
-
-_DEFAULT_HOSTS = frozenset({"api.openai.com", "api.anthropic.com"})
 
 
 def facts_of(details: Details, reply: object) -> dict[str, Any]:
@@ -124,7 +121,9 @@ def response_id(details: Details, reply: object, provider: str | None) -> str | 
     own = _text(read(reply, "id"))
     if own is None or provider is None or own == details.get("litellm_call_id"):
         return None
-    return f"{provider}/{_base(details)}/{_unwrapped(own)}"
+    return (
+        f"{provider}/{base_url(read(details.get('litellm_params'), 'api_base'))}/{_unwrapped(own)}"
+    )
 
 
 def _unwrapped(own: str) -> str:
@@ -136,20 +135,6 @@ def _unwrapped(own: str) -> str:
     except (binascii.Error, UnicodeDecodeError):
         return own
     return inside.rpartition("response_id:")[2] if inside.startswith("litellm:") else own
-
-
-def _base(details: Details) -> str:
-    """The base URL that was called, without credentials, path suffix of the endpoint or query."""
-    address = read(details.get("litellm_params"), "api_base")
-    if not isinstance(address, str) or not address:
-        return ""
-    parts = urlsplit(address)
-    if parts.hostname in _DEFAULT_HOSTS:
-        return ""
-    path = parts.path.rstrip("/")
-    for endpoint in ("/chat/completions", "/responses", "/messages"):
-        path = path.removesuffix(endpoint)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
 
 
 def calls_tools(reply: object) -> bool:

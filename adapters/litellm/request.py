@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import litellm
 
@@ -125,6 +126,22 @@ def _providers() -> frozenset[str]:
 _known_providers: list[frozenset[str]] = []
 
 
+_DEFAULT_HOSTS = frozenset({"api.openai.com", "api.anthropic.com"})
+
+
+def base_url(address: object) -> str:
+    """A base URL without credentials, path of the endpoint or query; empty for a provider's own."""
+    if not isinstance(address, str) or not address:
+        return ""
+    parts = urlsplit(address)
+    if parts.hostname in _DEFAULT_HOSTS:
+        return ""
+    path = parts.path.rstrip("/")
+    for endpoint in ("/chat/completions", "/responses", "/messages"):
+        path = path.removesuffix(endpoint)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
+
+
 def facts_of(asked: Asked) -> dict[str, Any]:
     """Model, route and try number, as observation fields."""
     metadata = asked.metadata
@@ -145,6 +162,9 @@ def facts_of(asked: Asked) -> dict[str, Any]:
         "trace_origin": "caller" if asked.is_proxy else "ours",
         "deployment": _word(_mapping(metadata.get("model_info")).get("id")),
     }
+    address = base_url(asked.get("api_base") or asked.get("base_url"))
+    if address:
+        facts["attributes"] = {"base_url": address}
     if group is not None:
         facts["route"] = group
         facts["route_reason"] = "fallback" if fallbacks else "requested"

@@ -1,8 +1,9 @@
 """The loopback provider: the one fake the project owns.
 
-It speaks the OpenAI wire protocol on 127.0.0.1, answers as it is told, fails on command, and
-writes down what it really did: a truth ledger of every request with its exact cost, and an
-invoice in the shape of OpenAI's costs API. It shares no code with ``costspan.core``, so that
+It speaks OpenAI's wire protocol (chat, embeddings, responses, batches) and Anthropic's (messages)
+on 127.0.0.1, answers as it is told, fails on command, and writes down what it really did: a truth
+ledger of every request with its exact cost, and an invoice in the shape of OpenAI's costs API. It
+shares no code with ``costspan.core``, so that
 the truth cannot share our bugs.
 
     with LoopbackProvider() as provider:

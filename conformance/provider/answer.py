@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from costspan.conformance.provider.call import EMBEDDINGS, RESPONSES, BadRequest, Call
+from costspan.conformance.provider.call import EMBEDDINGS, MESSAGES, RESPONSES, BadRequest, Call
 from costspan.conformance.provider.prices import PriceList, Unpriced
 from costspan.conformance.provider.reply import Reply, Tokens
 from costspan.conformance.provider.script import ScriptBook
@@ -13,6 +13,7 @@ from costspan.conformance.provider.step import ScriptError, Step
 DEFAULT_TEXT: Final = "This is what the loopback provider has to say."
 _HOLD_SECONDS: Final = 600.0
 
+_ID_PREFIX: Final = {RESPONSES: "resp_", MESSAGES: "msg_"}
 _ERROR_TYPE: Final = {
     400: "invalid_request_error",
     401: "invalid_request_error",
@@ -31,7 +32,7 @@ _ERROR_CODE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An HTTP error in OpenAI's shape; ``retry_after`` in seconds."""
+    """An HTTP error, whose ``type`` and ``code`` are OpenAI's; ``retry_after`` in seconds."""
 
     status: int
     message: str
@@ -111,9 +112,23 @@ def _decide(call: Call, step: Step, prices: PriceList, now: int) -> Answer:
         return Answer.of_failure(failure, step)
     tier = step.tier or prices.served_tier(call.tier, model)
     tokens = _tokens(call, step)
+    _check_tellable(call, step, tokens)
     prices.cost(model, tier, tokens.components())  # Unpriced is found here, before any byte.
     outcome = failure or _reply(call, step, model, tier, tokens, now)
     return Answer(step, outcome, model, tier, tokens, billed)
+
+
+def _check_tellable(call: Call, step: Step, tokens: Tokens) -> None:
+    """Refuse what the wire of this endpoint cannot say: no client could know the truth."""
+    if call.endpoint != MESSAGES:
+        if tokens.cache_write_1h or tokens.web_searches:
+            raise ScriptError(f"only {MESSAGES} tells cache_write_1h and web_searches")
+        return
+    for tool in step.tools or ():
+        try:
+            tool.input()
+        except ValueError as error:
+            raise ScriptError(str(error)) from error
 
 
 def _scripted_failure(step: Step, status: int) -> Failure:
@@ -130,7 +145,10 @@ def _tokens(call: Call, step: Step) -> Tokens:
         written = " ".join(f"{tool.name} {tool.arguments}" for tool in step.tools)
     try:
         return Tokens(
-            prompt=_or(step.tokens_in, call.words, step.cached, step.cache_write, step.audio_in),
+            prompt=_or(
+                *(step.tokens_in, call.words, step.cached, step.cache_write),
+                *(step.cache_write_1h, step.audio_in),
+            ),
             completion=_or(
                 step.tokens_out, len(written.split()) * call.n, step.reasoning, step.audio_out
             ),
@@ -139,6 +157,8 @@ def _tokens(call: Call, step: Step) -> Tokens:
             reasoning=step.reasoning or 0,
             audio_in=step.audio_in or 0,
             audio_out=step.audio_out or 0,
+            cache_write_1h=step.cache_write_1h or 0,
+            web_searches=step.web_searches or 0,
         )
     except ValueError as error:
         raise ScriptError(str(error)) from error
@@ -152,7 +172,7 @@ def _or(given: int | None, counted: int, *details: int | None) -> int:
 def _reply(call: Call, step: Step, model: str, tier: str, tokens: Tokens, now: int) -> Reply:
     tools = step.tools or ()
     text = step.text if step.text is not None else "" if tools else DEFAULT_TEXT
-    prefix = "resp_" if call.endpoint == RESPONSES else "chatcmpl-"
+    prefix = _ID_PREFIX.get(call.endpoint, "chatcmpl-")
     return Reply(
         id=step.id or f"{prefix}{uuid.uuid4().hex}",
         created=now,

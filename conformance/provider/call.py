@@ -1,4 +1,4 @@
-"""What a client asked: one request of the OpenAI wire protocol, checked and read."""
+"""What a client asked: one request of OpenAI's or Anthropic's wire protocol, checked and read."""
 
 import hashlib
 import json
@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 CHAT: Final = "/v1/chat/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 RESPONSES: Final = "/v1/responses"
-ENDPOINTS: Final = frozenset({CHAT, EMBEDDINGS, RESPONSES})
+MESSAGES: Final = "/v1/messages"
+ENDPOINTS: Final = frozenset({CHAT, EMBEDDINGS, RESPONSES, MESSAGES})
 
 Headers = Mapping[str, str]
 
@@ -43,11 +44,13 @@ class Caller:
     @classmethod
     def read(cls, endpoint: str, headers: Headers) -> "Caller":
         """Read the headers. A key is never kept: ``api_key_id`` is a short digest of it."""
-        key = headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        retries = headers.get("x-stainless-retry-count", "")
+        given = {name.lower(): value for name, value in headers.items()}
+        bearer = given.get("authorization", "").removeprefix("Bearer ").strip()
+        key = given.get("x-api-key", "").strip() or bearer  # Anthropic's header, or OpenAI's.
+        retries = given.get("x-stainless-retry-count", "")
         return cls(
             endpoint=endpoint,
-            project_id=headers.get("OpenAI-Project"),
+            project_id=given.get("openai-project"),
             api_key_id=f"key_{hashlib.sha256(key.encode()).hexdigest()[:12]}" if key else None,
             retry_count=int(retries) if retries.isascii() and retries.isdigit() else None,
         )
@@ -91,7 +94,7 @@ class Call:
         """
         body = _object(raw)
         options: object = body.get("stream_options") or dict[str, object]()
-        model, user, tier = (_text(body, name) for name in ("model", "user", "service_tier"))
+        model, tier = _text(body, "model"), _text(body, "service_tier")
         if not model:
             raise BadRequest("you must provide a model parameter")
         n = body.get("n") if caller.endpoint == CHAT else None
@@ -105,12 +108,12 @@ class Call:
             model=model,
             turns=tuple(_TURNS[caller.endpoint](body)),
             stream=stream,
-            # The Responses API always ends its stream with the usage.
+            # The Responses and Messages APIs always tell the usage in their streams.
             include_usage=caller.endpoint != CHAT
             or bool(cast(dict[str, object], options).get("include_usage")),
             n=n or 1,
             tier=tier,
-            user=user,
+            user=_user(caller.endpoint, body),
             body=body,
         )
 
@@ -132,6 +135,16 @@ def _text(body: Mapping[str, Any], name: str) -> str | None:
     return value
 
 
+def _user(endpoint: str, body: Mapping[str, Any]) -> str | None:
+    """The end user as the request names it: Anthropic takes it inside of ``metadata``."""
+    if endpoint != MESSAGES:
+        return _text(body, "user")
+    metadata: object = body.get("metadata") or dict[str, object]()
+    if not isinstance(metadata, dict):
+        raise BadRequest("metadata must be an object")
+    return _text(cast(dict[str, Any], metadata), "user_id")
+
+
 def _chat_turns(body: Mapping[str, Any]) -> Iterator[Turn]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -141,6 +154,16 @@ def _chat_turns(body: Mapping[str, Any]) -> Iterator[Turn]:
             raise BadRequest("a message must be an object")
         fields = cast(dict[str, Any], message)
         yield Turn(str(fields.get("role", "user")), _content(fields.get("content")))
+
+
+def _message_turns(body: Mapping[str, Any]) -> Iterator[Turn]:
+    """Anthropic's messages: the system prompt stands apart, tool results are the user's blocks."""
+    limit = body.get("max_tokens")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise BadRequest("max_tokens must be an integer of at least 1")
+    if body.get("system") is not None:
+        yield Turn("system", _content(body["system"]))
+    yield from _chat_turns(body)
 
 
 def _response_turns(body: Mapping[str, Any]) -> Iterator[Turn]:
@@ -189,18 +212,29 @@ def _embedding_turns(body: Mapping[str, Any]) -> Iterator[Turn]:
         yield Turn("user", item if isinstance(item, str) else " ".join(map(str, item)))
 
 
-def _content(content: object) -> str:
-    """The text of a message's content: a string, or parts of which some have text."""
+def _content(content: object, within_result: bool = False) -> str:
+    """The text of a message's content: a string, or parts of which some have text.
+
+    Anthropic's ``tool_result`` part has content of its own, one level deep.
+    """
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
         return ""
     texts = list[str]()
     for part in cast(list[object], content):
-        text = cast(dict[str, Any], part).get("text") if isinstance(part, dict) else part
+        fields = cast(dict[str, Any], part) if isinstance(part, dict) else {"text": part}
+        text = fields.get("text")
+        if fields.get("type") == "tool_result" and not within_result:
+            text = _content(fields.get("content"), within_result=True)
         if isinstance(text, str):
             texts.append(text)
     return "\n".join(texts)
 
 
-_TURNS: Final = {CHAT: _chat_turns, EMBEDDINGS: _embedding_turns, RESPONSES: _response_turns}
+_TURNS: Final = {
+    CHAT: _chat_turns,
+    EMBEDDINGS: _embedding_turns,
+    RESPONSES: _response_turns,
+    MESSAGES: _message_turns,
+}

@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m costspan.conformance.provider",
-        description="An OpenAI-compatible provider on loopback that fails on command, knows what "
-        "every request really cost (GET /__truth), and writes its own invoice.",
+        description="A provider with OpenAI's and Anthropic's wire on loopback that fails on "
+        "command, knows what every request really cost (GET /__truth), and writes its own invoice.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to bind")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")

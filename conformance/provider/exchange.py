@@ -2,15 +2,18 @@
 
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Final
 
 from costspan.conformance.provider.answer import Answer, Failure, decide
 from costspan.conformance.provider.call import (
     CHAT,
     EMBEDDINGS,
     ENDPOINTS,
+    MESSAGES,
+    RESPONSES,
     BadRequest,
     Call,
     Caller,
@@ -20,6 +23,11 @@ from costspan.conformance.provider.prices import Cost, PriceList
 from costspan.conformance.provider.reply import Reply, Tokens
 from costspan.conformance.provider.script import ScriptBook
 from costspan.conformance.provider.truth import Delivery, Row, TruthLedger
+from costspan.conformance.provider.wire_anthropic import (
+    message_body,
+    message_frames,
+    messages_error_body,
+)
 from costspan.conformance.provider.wire_openai import (
     Frame,
     chat_body,
@@ -28,6 +36,13 @@ from costspan.conformance.provider.wire_openai import (
     error_body,
 )
 from costspan.conformance.provider.wire_responses import responses_body, responses_frames
+
+_BODIES: Final[Mapping[str, Callable[[Reply], bytes]]] = {
+    CHAT: chat_body,
+    EMBEDDINGS: embeddings_body,
+    RESPONSES: responses_body,
+    MESSAGES: message_body,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ def serve(backend: Backend, line: Line, caller: Caller, read_body: Callable[[], 
     except Exception:  # A script's predicate may raise anything: the row is written all the same.
         backend.bugs.append(traceback.format_exc())
         answer = Answer.of_failure(Failure(500, "the loopback provider failed: see its bugs"))
-    sending = _Sending(line, lambda: backend.ledger.ending(seq))
+    sending = _Sending(line, caller.endpoint, lambda: backend.ledger.ending(seq))
     try:
         sending.run(answer, call)
     except OSError:
@@ -64,7 +79,7 @@ def serve(backend: Backend, line: Line, caller: Caller, read_body: Callable[[], 
         line.abandon()
     finally:
         times = (received_ns, backend.clock())
-        backend.ledger.append(_row(seq, times, caller, call, answer, sending, backend.prices))
+        backend.ledger.append(row_of(seq, times, caller, call, answer, sending, backend.prices))
 
 
 def _read(
@@ -80,30 +95,41 @@ def _read(
         return call, Answer.of_failure(Failure(400, str(error)))
 
 
-class _Sending:
-    """How far a reply got."""
+class Progress:
+    """How far a reply got: ``sent`` of ``total`` content chunks."""
 
-    def __init__(self, line: Line, ending: Callable[[], None]) -> None:
-        self._line = line
-        self._ending = ending
+    def __init__(self) -> None:
         self.delivery: Delivery = "complete"
         self.sent = 0
         self.total = 0
 
+
+class _Sending(Progress):
+    """A reply on its way."""
+
+    def __init__(self, line: Line, endpoint: str, ending: Callable[[], None]) -> None:
+        super().__init__()
+        self._line = line
+        self._endpoint = endpoint
+        self._ending = ending
+
     def run(self, answer: Answer, call: Call | None) -> None:
         """Send the answer, faults included; OSError means that the client left."""
-        headers = [("x-request-id", f"req_{uuid.uuid4().hex}")]
+        request_id = f"req_{uuid.uuid4().hex}"
+        name = "request-id" if self._endpoint == MESSAGES else "x-request-id"
+        headers = [(name, request_id)]
         if answer.refused:
             self._abort()
         elif isinstance(answer.outcome, Failure):
             self._line.wait(answer.hold_seconds or answer.pause_seconds)
             self._ending()
             headers += _retry_headers(answer.outcome)
-            self._line.send(answer.outcome.status, error_body(answer.outcome), headers)
+            body = _failure_body(self._endpoint, answer.outcome, request_id)
+            self._line.send(answer.outcome.status, body, headers)
         elif call is not None and call.stream:
             self._stream(answer, _frames(call, answer.outcome), headers)
         elif call is not None:
-            self._whole(answer, _body(call, answer.outcome), headers)
+            self._whole(answer, reply_body(call, answer.outcome), headers)
 
     def _whole(self, answer: Answer, body: bytes, headers: list[Header]) -> None:
         self._line.wait(answer.hold_seconds or answer.pause_seconds)
@@ -142,49 +168,55 @@ class _Sending:
         self._line.abandon()
 
 
-def _body(call: Call, reply: Reply) -> bytes:
-    if call.endpoint == EMBEDDINGS:
-        return embeddings_body(reply)
-    return chat_body(reply) if call.endpoint == CHAT else responses_body(reply)
+def reply_body(call: Call, reply: Reply) -> bytes:
+    """A whole reply in the shape of its endpoint."""
+    return _BODIES[call.endpoint](reply)
 
 
 def _frames(call: Call, reply: Reply) -> list[Frame]:
     if call.endpoint == CHAT:
         return list(chat_frames(reply, call.include_usage))
-    return list(responses_frames(reply))
+    return list(message_frames(reply) if call.endpoint == MESSAGES else responses_frames(reply))
+
+
+def _failure_body(endpoint: str, failure: Failure, request_id: str) -> bytes:
+    if endpoint == MESSAGES:
+        return messages_error_body(failure, request_id)
+    return error_body(failure)
 
 
 def _retry_headers(failure: Failure) -> list[Header]:
     if failure.retry_after is None:
         return []
-    # OpenAI's clients take 0 for "not given" and back off; 1 ms means "now" to them.
+    # The vendors' clients take 0 for "not given" and back off; 1 ms means "now" to them.
     milliseconds = max(1, round(failure.retry_after * 1000))
     return [("retry-after", f"{failure.retry_after:g}"), ("retry-after-ms", str(milliseconds))]
 
 
-def _billed_tokens(answer: Answer, sending: _Sending) -> Tokens:
-    left_early = sending.delivery == "disconnected" and answer.step.gone == "sent"
-    if sending.delivery == "aborted" or left_early:
-        return answer.tokens.after(sending.sent, sending.total)
+def _billed_tokens(answer: Answer, progress: Progress) -> Tokens:
+    left_early = progress.delivery == "disconnected" and answer.step.gone == "sent"
+    if progress.delivery == "aborted" or left_early:
+        return answer.tokens.after(progress.sent, progress.total)
     return answer.tokens
 
 
-def _row(
+def row_of(
     seq: int,
     times: tuple[int, int],
     caller: Caller,
     call: Call | None,
     answer: Answer,
-    sending: _Sending,
+    progress: Progress,
     prices: PriceList,
 ) -> Row:
+    """The row of a finished request; ``times`` of its arrival and its end in Unix ns."""
     step = answer.step
     reply = None if isinstance(answer.outcome, Failure) else answer.outcome
     status = answer.outcome.status if isinstance(answer.outcome, Failure) else 200
-    told = reply is not None and reply.tokens is not None and sending.delivery == "complete"
+    told = reply is not None and reply.tokens is not None and progress.delivery == "complete"
     tokens, cost = Tokens(0), Cost(0, {})
     if answer.billed and answer.model and answer.tier:
-        tokens = _billed_tokens(answer, sending)
+        tokens = _billed_tokens(answer, progress)
         cost = prices.cost(answer.model, answer.tier, tokens.components())
     served = answer.billed or not answer.refused
     return Row(
@@ -211,5 +243,5 @@ def _row(
         response_id=reply.id if reply and call and call.endpoint != EMBEDDINGS else None,
         retry_count=caller.retry_count,
         stream=call.stream if call else False,
-        delivery=sending.delivery,
+        delivery=progress.delivery,
     )

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
 from costspan.conformance.provider.answer import Failure
+from costspan.conformance.provider.batches import BATCHES, FILES, Batches, NoSuchObject
 from costspan.conformance.provider.call import ENDPOINTS, BadRequest, Caller
 from costspan.conformance.provider.exchange import Backend, serve
 from costspan.conformance.provider.invoice import BadQuery, Query, costs_page, render, usage_page
@@ -29,6 +30,7 @@ class Served(Protocol):
     """What the handler needs of its server."""
 
     backend: Backend
+    batches: Batches
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -42,19 +44,25 @@ class Handler(BaseHTTPRequestHandler):
     def _backend(self) -> Backend:
         return cast(Served, self.server).backend
 
+    @property
+    def _batches(self) -> Batches:
+        return cast(Served, self.server).batches
+
     def do_POST(self) -> None:
-        """A model call, or a script."""
+        """A model call, a file, a batch, or a script."""
         path = urlsplit(self.path).path
         line = self._line()
         if path == "/__script":
             self._answer(line, lambda: self._add_script(line))
+        elif path in (FILES, BATCHES):
+            self._answer(line, lambda: self._batches.post(path, self._headers(), self._body(line)))
         else:
-            headers = {name: value for name, value in self.headers.items()}
+            headers = self._headers()
             serve(self._backend, line, Caller.read(path, headers), lambda: self._body(line))
         self.close_connection = line.closing
 
     def do_GET(self) -> None:
-        """The models, the bill, the truth."""
+        """The models, files and batches, the bill, the truth."""
         line = self._line()
         self._answer(line, self._get)
         self.close_connection = line.closing
@@ -75,6 +83,9 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the truth ledger is the log."""
 
+    def _headers(self) -> dict[str, str]:
+        return {name: value for name, value in self.headers.items()}
+
     def _line(self) -> Line:
         modern = self.request_version == "HTTP/1.1"
         return Line(self.connection, closing=self.close_connection, chunked=modern)
@@ -86,6 +97,8 @@ class Handler(BaseHTTPRequestHandler):
             body = action()
         except _Refused as refused:
             status, body = refused.failure.status, error_body(refused.failure)
+        except NoSuchObject as error:
+            status, body = 404, error_body(Failure(404, str(error)))
         except (BadQuery, BadRequest, ScriptError) as error:
             status, body = 400, error_body(Failure(400, str(error)))
         line.send(status, body)
@@ -100,6 +113,8 @@ class Handler(BaseHTTPRequestHandler):
             return models_body(backend.prices.models())
         if path.removeprefix("/v1/models/") in backend.prices.models():
             return encode(model_object(path.removeprefix("/v1/models/")))
+        if path.startswith((f"{FILES}/", f"{BATCHES}/")):
+            return self._batches.get(path)
         now = backend.clock() // 10**9
         if path == "/v1/organization/costs":
             self._require_key()

@@ -23,9 +23,13 @@ _WIDTHS: Final = {"1m": 60, "1h": 3600, "1d": _DAY_SECONDS}
 _LIMITS: Final = {"1m": (60, 1440), "1h": (24, 168), "1d": (7, 31)}  # default, most
 _COST_LIMITS: Final = (7, 180)
 
+_CACHE_WRITES: Final = ("cache_write_5m", "cache_write_1h")
+_SEARCHES: Final = "web searches"
 _ITEM_NAMES: Final = {
     "cache_read": "cached input",
     "cache_write_5m": "cache write input",
+    "cache_write_1h": "cache write 1h input",
+    "web_searches": _SEARCHES,
     "audio_input": "audio input",
     "audio_output": "audio output",
 }
@@ -41,7 +45,8 @@ class BadQuery(ValueError):
 class InvoiceLine:
     """One line of the bill: a model's component on one UTC day, for a project and key.
 
-    ``day`` is its start in Unix seconds, ``quantity`` counts tokens, ``amount_pico`` pico-USD.
+    ``day`` is its start in Unix seconds, ``quantity`` counts tokens (of web searches: requests),
+    ``amount_pico`` pico-USD.
     """
 
     day: int
@@ -163,7 +168,8 @@ def _cost_result(line: InvoiceLine, with_quantity: bool) -> dict[str, Any]:
         "api_key_id": line.api_key_id,
     }
     if with_quantity:
-        result |= {"quantity": line.quantity, "quantity_unit": "tokens"}
+        unit = "requests" if (line.line_item or "").endswith(_SEARCHES) else "tokens"
+        result |= {"quantity": line.quantity, "quantity_unit": unit}
     return result
 
 
@@ -180,7 +186,7 @@ def _usage_result(rows: Sequence[Row], group: Mapping[str, Any], kind: str) -> d
 
     result: dict[str, Any] = {
         "object": f"organization.usage.{kind}.result",
-        "input_tokens": total("input", "cache_read", "cache_write_5m", "audio_input"),
+        "input_tokens": total("input", "cache_read", *_CACHE_WRITES, "audio_input"),
         "num_model_requests": len(rows),
         **dict.fromkeys(("project_id", "user_id", "api_key_id", "model"), None),
     }
@@ -188,7 +194,7 @@ def _usage_result(rows: Sequence[Row], group: Mapping[str, Any], kind: str) -> d
         result |= {
             "output_tokens": total("output", "audio_output"),
             "input_cached_tokens": total("cache_read"),
-            "input_cache_write_tokens": total("cache_write_5m"),
+            "input_cache_write_tokens": total(*_CACHE_WRITES),
             "input_uncached_tokens": total("input", "audio_input"),
             "input_text_tokens": total("input"),
             "output_text_tokens": total("output"),

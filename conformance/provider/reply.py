@@ -1,15 +1,18 @@
 """What the provider says to one request, before any wire shape: tokens, tool calls, the reply."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """Token counts as OpenAI reports them: totals that include their details.
 
-    ``prompt`` includes ``cached``, ``cache_write`` and ``audio_in``; ``completion`` includes
-    ``reasoning`` and ``audio_out``.
+    ``prompt`` includes ``cached``, ``cache_write`` (for 5 minutes), ``cache_write_1h`` and
+    ``audio_in``; ``completion`` includes ``reasoning`` and ``audio_out``. ``web_searches``
+    counts requests, not tokens.
 
     Raises:
         ValueError: A count is negative, or the details exceed their total.
@@ -22,16 +25,24 @@ class Tokens:
     reasoning: int = 0
     audio_in: int = 0
     audio_out: int = 0
+    cache_write_1h: int = 0
+    web_searches: int = 0
 
     def __post_init__(self) -> None:
-        details_in = (self.cached, self.cache_write, self.audio_in)
+        details_in = (self.cached, self.cache_write, self.cache_write_1h, self.audio_in)
         details_out = (self.reasoning, self.audio_out)
-        if min(self.prompt, self.completion, *details_in, *details_out) < 0:
+        totals = (self.prompt, self.completion, self.web_searches)
+        if min(*totals, *details_in, *details_out) < 0:
             raise ValueError("token counts are never negative")
         if sum(details_in) > self.prompt:
-            raise ValueError("cached + cache_write + audio_in exceed in")
+            raise ValueError("cached + cache_write + cache_write_1h + audio_in exceed in")
         if sum(details_out) > self.completion:
             raise ValueError("reasoning + audio_out exceed out")
+
+    @property
+    def uncached(self) -> int:
+        """The prompt without what the cache gave or took: Anthropic's ``input_tokens``."""
+        return self.prompt - self.cached - self.cache_write - self.cache_write_1h
 
     def components(self) -> dict[str, int]:
         """The same tokens as disjoint priced components, zeros left out.
@@ -39,12 +50,14 @@ class Tokens:
         Reasoning stays inside ``output``: it is billed at that rate.
         """
         parts = {
-            "input": self.prompt - self.cached - self.cache_write - self.audio_in,
+            "input": self.uncached - self.audio_in,
             "cache_read": self.cached,
             "cache_write_5m": self.cache_write,
+            "cache_write_1h": self.cache_write_1h,
             "audio_input": self.audio_in,
             "output": self.completion - self.audio_out,
             "audio_output": self.audio_out,
+            "web_searches": self.web_searches,
         }
         return {name: count for name, count in parts.items() if count}
 
@@ -71,6 +84,20 @@ class ToolCall:
 
     name: str
     arguments: str = "{}"
+
+    def input(self) -> dict[str, Any]:
+        """The arguments as the object that Anthropic's wire carries.
+
+        Raises:
+            ValueError: They are no JSON object.
+        """
+        try:
+            value = json.loads(self.arguments)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the arguments of tool {self.name!r} are not JSON") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"the arguments of tool {self.name!r} are not a JSON object")
+        return cast(dict[str, Any], value)
 
 
 @dataclass(frozen=True, slots=True)

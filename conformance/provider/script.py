@@ -12,14 +12,18 @@ One vocabulary serves three doors.
 
 Words are split as a shell does, so ``text="two words"`` and ``tool='search:{"q": "x"}'`` work.
 
-- ``in``, ``out``: the totals of the wire's usage, in tokens. ``in`` includes ``cached``,
-  ``cache_write`` and ``audio_in``; ``out`` includes ``reasoning`` and ``audio_out``.
+- ``in``, ``out``: all tokens of the prompt and of the answer. ``in`` includes ``cached``,
+  ``cache_write`` (for 5 minutes), ``cache_write_1h`` and ``audio_in``; ``out`` includes
+  ``reasoning`` and ``audio_out``. OpenAI's wire reports such totals, Anthropic's what is left of
+  ``in`` beside the cache. ``web_searches`` counts searches. OpenAI's wire has no words for these
+  and for ``cache_write_1h``: there they are answered with 400.
 - ``usage=none``: the reply carries no usage (it is billed all the same).
 - ``model``, ``tier``: what the reply names and the bill charges.
 - ``text``: the answer. ``tool=NAME`` or ``tool='NAME:{JSON}'`` (may repeat): tool calls.
-- ``finish``: the finish reason. ``id``: the response id (repeat one, or invent one).
-- ``status``: an HTTP error with the OpenAI error body; ``retry_after``: its header, in seconds
-  (0 goes out as one millisecond too: OpenAI's clients ignore a 0).
+- ``finish``: the finish reason, in OpenAI's words or Anthropic's. ``id``: the response id (repeat
+  one, or invent one).
+- ``status``: an HTTP error with the error body of the protocol; ``retry_after``: its header, in
+  seconds (0 goes out as one millisecond too: both vendors' clients ignore a 0).
 - ``fault=refuse``: close before the first byte, unbilled. ``fault=die``: close mid-reply, a stream
   after ``after`` content chunks (default: half), billed for what was sent. ``fault=timeout``: hold
   the reply (a stream: after ``after`` chunks) until the client is gone or ``delay`` seconds passed
@@ -30,6 +34,8 @@ Words are split as a shell does, so ``text="two words"`` and ``tool='search:{"q"
 - ``billed``: ``true``: a failed request costs money all the same; ``false``: a good one does not.
 - ``times``: how many requests the step serves: 1 if not given, the last step all further ones.
   When the last step has ``times``, the script ends and the next match applies.
+- ``polls``: how many polls find the batch that this line is in unfinished (default 1; the most of
+  its lines counts).
 - ``tenant``, ``purpose``, ``project``, ``case``: hints for the truth ledger; ``project`` is also
   what the invoice groups by.
 

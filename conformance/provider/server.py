@@ -10,6 +10,7 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Any, Final, Self
 
+from costspan.conformance.provider.batches import Batches
 from costspan.conformance.provider.exchange import Backend
 from costspan.conformance.provider.handler import Handler
 from costspan.conformance.provider.invoice import InvoiceLine, invoice_lines
@@ -28,7 +29,7 @@ _JOIN_SECONDS: Final = 5.0
 
 
 class LoopbackProvider:
-    """An OpenAI-compatible provider on 127.0.0.1 that does as told and knows the truth.
+    """A provider on 127.0.0.1 with OpenAI's and Anthropic's wire: does as told, knows the truth.
 
     Args:
         prices: Model, or ``model#tier``, to component to USD per 1M tokens (decimal strings).
@@ -51,6 +52,7 @@ class LoopbackProvider:
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._backend = Backend(PriceList(prices, aliases), clock)
+        self._batches = Batches(self._backend)
         self._address = (host, port)
         self._server: _Server | None = None
         self._thread: Thread | None = None
@@ -62,7 +64,7 @@ class LoopbackProvider:
             OSError: The port is taken.
         """
         if self._server is None:
-            server = _Server(self._address, self._backend)
+            server = _Server(self._address, self._backend, self._batches)
             host, port = server.server_address[:2]
             self._address = (str(host), int(port))  # A second start is at the same place.
             self._thread = Thread(
@@ -96,7 +98,7 @@ class LoopbackProvider:
 
     @property
     def url(self) -> str:
-        """The root, under which ``/__truth`` and ``/__script`` are."""
+        """The root, under which ``/__truth`` and ``/__script`` are: an Anthropic client's base."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
     @property
@@ -153,9 +155,10 @@ class _Server(TCPServer):
     allow_reuse_address = True
     request_queue_size = 512
 
-    def __init__(self, address: tuple[str, int], backend: Backend) -> None:
+    def __init__(self, address: tuple[str, int], backend: Backend, batches: Batches) -> None:
         super().__init__(address, Handler)
         self.backend = backend
+        self.batches = batches
         self._lock = Lock()
         self._connections: dict[Thread, socket.socket] = {}
 

@@ -22,9 +22,11 @@ class Step:
     tokens_out: int | None = None
     cached: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     reasoning: int | None = None
     audio_in: int | None = None
     audio_out: int | None = None
+    web_searches: int | None = None
     usage: str | None = None
     model: str | None = None
     tier: str | None = None
@@ -40,6 +42,7 @@ class Step:
     gone: str | None = None
     billed: bool | None = None
     times: int | None = None
+    polls: int | None = None
     tenant: str | None = None
     purpose: str | None = None
     project: str | None = None
@@ -170,8 +173,8 @@ _FIELDS: Final[Mapping[str, tuple[str, Callable[[object], Any]]]] = {
     **{
         name: (name, _count)
         for name in (
-            *("cached", "cache_write", "reasoning", "audio_in", "audio_out"),
-            *("after", "times"),
+            *("cached", "cache_write", "cache_write_1h", "reasoning", "audio_in", "audio_out"),
+            *("web_searches", "after", "times", "polls"),
         )
     },
     **{name: (name, _seconds) for name in ("retry_after", "delay")},

@@ -25,11 +25,12 @@ class Row:
         tenant: Hint of the directive, else the request's ``user`` field; truth for tests only.
         purpose: Hint of the directive; so is ``case``, a free marker.
         project: Directive, else the ``OpenAI-Project`` header; what invoices group by.
-        api_key_id: Digest of the bearer key.
-        user: The request's ``user`` field.
+        api_key_id: Digest of the bearer key, or of Anthropic's ``x-api-key``.
+        user: The request's ``user`` field; Anthropic's is ``metadata.user_id``.
         status: HTTP status; None when the connection was closed before the first byte.
         billed: Whether it is on the invoice.
-        usage: Billed tokens as disjoint components, zeros left out; empty when unbilled.
+        usage: Billed tokens, and web searches, as disjoint components, zeros left out; empty when
+            unbilled.
         reasoning: How many of the output tokens were reasoning.
         component_pico: Cost per component in pico-USD; sums to ``cost_pico``.
         cost_pico: Exact cost in pico-USD.
@@ -39,6 +40,8 @@ class Row:
         stream: Whether a stream was asked for.
         delivery: ``complete`` all bytes were handed over; ``disconnected`` the client left
             before; ``aborted`` the provider closed by script.
+        batch_id: The batch of which the row is a line; such a row is no HTTP request of its own
+            but arrives, and is billed, when its batch completes.
     """
 
     seq: int
@@ -65,6 +68,7 @@ class Row:
     retry_count: int | None
     stream: bool
     delivery: Delivery
+    batch_id: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The row as JSON values, integers exact."""

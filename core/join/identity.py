@@ -18,6 +18,8 @@ import msgspec
 from costspan.core.join.precedence import TRUST, outcome_of, sort_key
 from costspan.core.schema import Observation, oid_of
 
+DOWNSTREAM = "downstream"
+"""The flag of a client's observation of a call that a gateway meters."""
 AUTHENTICATED = frozenset({"assignment", "principal", "signed"})
 
 
@@ -88,12 +90,22 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
 
 
 def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
-    """Whether this is the client's view of a call to a base URL that is metered there."""
-    if not gateways or seen.layer in ("gateway", "provider") or not seen.attributes:
+    """Whether this is the client's view of a call to a base URL that is metered there.
+
+    It is marked so when it is recorded, by the settings of the process that made the call, so that
+    the journal alone decides; `gateways` says it of observations from elsewhere.
+    """
+    if DOWNSTREAM in seen.flags:
+        return True
+    if not gateways or not seen.attributes:
         return False
-    base = seen.attributes.get("base_url")
-    return isinstance(base, str) and any(
-        (base.rstrip("/") + "/").startswith(gateway.rstrip("/") + "/") for gateway in gateways
+    return is_metered(seen.attributes.get("base_url"), gateways)
+
+
+def is_metered(base_url: object, gateways: Sequence[str]) -> bool:
+    """Whether a base URL is one of these gateways, or below one."""
+    return isinstance(base_url, str) and any(
+        (base_url.rstrip("/") + "/").startswith(gateway.rstrip("/") + "/") for gateway in gateways
     )
 
 

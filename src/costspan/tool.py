@@ -59,6 +59,8 @@ class tool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._running:
+            return  # left without having been entered
         mine = current().parent
         attempt, inside = (
             self._running.pop(mine) if mine in self._running else self._running.popitem()[1]
@@ -70,7 +72,18 @@ class tool:
             attempt.fail(error)
 
     def __call__(self, function: F) -> F:
-        """Make every call of `function` a run of this tool."""
+        """Make every call of `function` a run of this tool.
+
+        Raises:
+            TypeError: for a generator function, whose body runs after its call returned: use the
+                context manager inside it, around work that does not yield.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            name = getattr(function, "__qualname__", function)
+            raise TypeError(
+                f"costspan.tool cannot decorate the generator {name}: its body runs after the call"
+                " returned; write `with costspan.tool(...)` inside it instead"
+            )
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)

@@ -173,6 +173,15 @@ def test_what_a_caller_chose_is_absent(name: str) -> None:
     assert getattr(event.facts, f"{name}_origin") == "signed"
 
 
+@pytest.mark.parametrize("field", ["error_type", "executed_model", "flat_cost", "user"])
+def test_whatever_a_sweep_says_is_believed_last(field: str) -> None:
+    for layer in ("provider", "manual"):
+        sweep = seen(9, layer=layer, source="sweep", **{field: "1"})
+        for other in ("gateway", "framework"):
+            assert getattr(merged(sweep, seen(1, layer=other, **{field: "2"})).facts, field) == "2"
+        assert getattr(merged(sweep, seen(1)).facts, field) == "1"
+
+
 def test_a_known_result_beats_an_unknown_one() -> None:
     sweep = seen(9, layer="provider", source="sweep", provider_result="unknown")
     assert merged(sweep, seen(1, layer="manual", provider_result="failed")).outcome == "failed"

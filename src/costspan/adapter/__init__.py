@@ -168,7 +168,7 @@ class Attempt(_Seen):
     def start(
         cls,
         *,
-        layer: Layer,
+        layer: Layer = "manual",
         kind: Kind = "model",
         operation_ids: Iterable[str] = (),
         context: Context | None = None,
