@@ -33,9 +33,17 @@ def nets(ledger: Ledger) -> Nets:
 def copy_books(
     old: Ledger,
     new: Ledger,
+    gateways: tuple[str, ...] = (),
     progress: Callable[[Report], None] | None = None,
 ) -> Report:
-    """Settle the whole journal of one ledger into another, under the same policies."""
+    """Settle the whole journal of one ledger into another, under the same policies.
+
+    Args:
+        old: The ledger whose journal is read.
+        new: An empty ledger.
+        gateways: Those that the old one was settled with, beside the marks in the journal.
+        progress: Called after every settlement with what is done so far.
+    """
     _, rules, books = old.policy_parts()
     with new.settling(30.0) as settlement:
         for rule_set in rules.values():
@@ -45,7 +53,7 @@ def copy_books(
         report = settle(settlement, [], old.controls())
     for batch in _batches(old):
         with new.settling(30.0) as settlement:
-            report.add(settle(settlement, batch))
+            report.add(settle(settlement, batch, gateways=gateways))
         if progress is not None:
             progress(report)
     return report
@@ -77,7 +85,7 @@ def rebuild(settings: Config, progress: Callable[[Report], None] | None = None) 
     try:
         # Nobody may settle into books that are about to be replaced: the lease is held throughout.
         with ledger.rebuilding() as fresh:
-            report = copy_books(ledger, fresh, progress)
+            report = copy_books(ledger, fresh, progress=progress)
             before, after = nets(ledger), nets(fresh)
             differences = [
                 f"{' '.join(key)}: was {before.get(key)}, rebuilt {after.get(key)}"

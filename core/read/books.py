@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from costspan.core.money import format_usd
 from costspan.core.read.explain import Explanation, explain
-from costspan.core.read.grouping import Grouping, Selection
+from costspan.core.read.grouping import Grouping, Selection, check_period
 from costspan.core.settle.ledger import Ledger, Settled
 
 
@@ -43,21 +43,36 @@ class Books:
 
         Args:
             by: `owner`, `bucket`, `pool`, `day`, `period`, `model`, any field of the schema, or
-                `label:KEY`; several as a tuple or with commas.
+                `label:KEY`; several as a tuple or with commas. `flags` is the whole set of an
+                event's flags.
             period: An effective period, YYYY-MM (UTC).
             since: Events started at or after this (ns UTC).
             until: Events started before this (ns UTC).
 
         Returns:
             `{"rows": [{…keys…, "cost", "charge", "events"}], "totals": {…}, "balanced": bool}`.
+            Events of unknown cost are in no amount; a row of nothing else has them in `events`
+            and None for the amounts.
 
         Raises:
-            ValueError: for a field that does not exist.
+            ValueError: for a field that does not exist, or a period that is none.
+        """
+        return self.sheet(by, period, since, until)[0]
+
+    def sheet(
+        self,
+        by: str | tuple[str, ...] = ("owner", "bucket"),
+        period: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> tuple[dict[str, Any], list[int]]:
+        """`totals`, and of each of its rows how many events of unknown cost belong to it.
+
+        Raises:
+            ValueError: as `totals`.
         """
         fields = tuple(by.split(",")) if isinstance(by, str) else tuple(by)
-        selection = Selection(period, since, until)
-        grouping = Grouping(fields)
-        rows, sums = grouping.of(self.ledger, selection)
+        grouped, sums = Grouping(fields).of(self.ledger, _selection(period, since, until))
         problems = self.ledger.counts()
         totals = {
             "cost": format_usd(sums.cost),
@@ -69,7 +84,9 @@ class Books:
             "open": sums.open,
             "unmatched": problems["unmatched"] + problems["unmatched_downstream"],
         }
-        return {"rows": rows, "totals": totals, "balanced": sums.balanced}
+        rows = [row for row, _ in grouped]
+        found = {"rows": rows, "totals": totals, "balanced": sums.balanced}
+        return found, [unpriced for _, unpriced in grouped]
 
     def events(
         self,
@@ -77,8 +94,12 @@ class Books:
         since: int | None = None,
         until: int | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Every event as a plain mapping: facts, decision and amounts, in order of id."""
-        selection = Selection(period, since, until)
+        """Every event as a plain mapping: facts, decision and amounts, in order of id.
+
+        Raises:
+            ValueError: for a period that is none.
+        """
+        selection = _selection(period, since, until)
         for each in self.ledger.events():
             if selection.has(each):
                 yield plain_event(each)
@@ -93,10 +114,14 @@ class Books:
         if not ids:
             raise NotFound(
                 f"{name!r} names no event in {self.url}: it is looked for among attempt, operation,"
-                " request, trace, span, session and response ids. If it is recent, it may still be"
-                " in the spool: run costspan drain"
+                " request, caller's request, trace, span, session and response ids. If it is"
+                " recent, it may still be in the spool: run costspan drain"
             )
         return explain(self.ledger, name, ids)
+
+
+def _selection(period: str | None, since: int | None, until: int | None) -> Selection:
+    return Selection(None if period is None else check_period(period), since, until)
 
 
 def plain_event(each: Settled) -> dict[str, Any]:
