@@ -93,9 +93,9 @@ def _drain_folder(
                 done.waiting += 1
                 continue
             observations, controls, unreadable = _decoded(content)
-            if content.quarantined is not None:
-                done.quarantined += 1
-                counters.count("quarantined")
+            if content.quarantined:
+                done.quarantined += len(content.quarantined)
+                counters.count("quarantined", len(content.quarantined))
             for at in range(0, max(1, len(observations)), RECORDS_PER_SETTLEMENT):
                 batch = observations[at : at + RECORDS_PER_SETTLEMENT]
                 unreadable += _settle(ledger, batch, controls, settings, timeout_seconds, done)
@@ -145,7 +145,7 @@ def _decoded(
     observations: list[Observation] = []
     controls: list[records.Control] = []
     unreadable = 0
-    writer = content.path.stem  # a segment whose first record is lost still has a name of its own
+    writer = spool.writer_of(content.path)  # its first record, which says so, may be damaged
     for payload in content.payloads:
         try:
             record = records.decode(payload, writer)

@@ -18,7 +18,7 @@ import msgspec
 from costspan.core import clean, counters, identifiers
 from costspan.core.journal import records
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
-from costspan.core.journal.spool import Segment
+from costspan.core.journal.spool import Segment, segment_name
 from costspan.core.schema import Observation
 
 SEGMENT_BYTES_MAX = 8 * 1024 * 1024
@@ -103,7 +103,7 @@ class Recorder:
             full, self._segment = self._segment, None
             full.close()
         opened_at = time.time_ns()
-        name = f"{opened_at:020d}-{self.writer}-{self._segments_opened}"
+        name = segment_name(opened_at, self.writer, self._segments_opened)
         segment = Segment(self.folder, name)
         self._segments_opened += 1
         opened = records.Opened(self.writer, os.getpid(), opened_at)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from costspan.core.join.precedence import TRUST, outcome_of, sort_key
+from costspan.core.join.precedence import TRUST, closes, outcome_of, sort_key
 from costspan.core.schema import Observation, oid_of
 
 DOWNSTREAM = "downstream"
@@ -67,6 +67,10 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
             clients[seen.attempt_id].append(seen)
         else:
             by_attempt[seen.attempt_id].append(seen)
+    for attempt_id in clients.keys() & by_attempt.keys():
+        if not any(seen.phase == "start" or closes(seen) for seen in by_attempt[attempt_id]):
+            # A verdict on the client's attempt does not say where that is metered.
+            clients[attempt_id] += by_attempt.pop(attempt_id)
 
     attempts_of: dict[str, set[str]] = defaultdict(set)
     for attempt_id, own in by_attempt.items():

@@ -17,6 +17,7 @@ from costspan.core.join.precedence import (
     CAUSE_TRUST,
     TRUST,
     USAGE_TRUST,
+    closes,
     derive_outcome,
     sort_key,
 )
@@ -98,7 +99,7 @@ def merge(event_id: str, spoken: Sequence[Spoken]) -> Event:
         id=event_id,
         facts=merged,
         outcome=derive_outcome(merged.provider_result, merged.delivery),
-        is_open=any(seen.phase == "start" for seen in full) and not any(map(_closes, full)),
+        is_open=any(seen.phase == "start" for seen in full) and not any(map(closes, full)),
         operation_names=operations,
         oid_names=tuple(sorted(oid_of(each.observation) for each in spoken)),
         span_names=_union((s.span_id,) for s in full if s.span_id is not None),
@@ -177,22 +178,6 @@ def _times(facts: dict[str, Any], instrument: Sequence[Observation]) -> None:
         facts["started_at"] = min(starts)
     if records:
         facts["recorded_at"] = min(records)
-
-
-def _closes(seen: Observation) -> bool:
-    """Whether this END brings usage or a result; a mere verdict on the delivery does not."""
-    return seen.phase == "end" and any(
-        value is not None
-        for value in (
-            seen.provider_result,
-            seen.usage,
-            seen.usage_source,
-            seen.flat_cost,
-            seen.provider_billed,
-            seen.cache,
-            seen.error_type,
-        )
-    )
 
 
 def disagreements(spoken: Sequence[Spoken]) -> dict[str, dict[str, Any]]:

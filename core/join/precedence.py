@@ -44,6 +44,22 @@ def seq_of(seen: Observation) -> int:
     return int(digits) if digits.isdecimal() and len(digits) < 19 else -1
 
 
+def closes(seen: Observation) -> bool:
+    """Whether this END brings usage or a result; a mere verdict on the delivery does not."""
+    return seen.phase == "end" and any(
+        value is not None
+        for value in (
+            seen.provider_result,
+            seen.usage,
+            seen.usage_source,
+            seen.flat_cost,
+            seen.provider_billed,
+            seen.cache,
+            seen.error_type,
+        )
+    )
+
+
 def outcome_of(own: Iterable[Observation]) -> Outcome:
     """What came out of an attempt, by these observations alone."""
     by_provider = sorted(own, key=lambda seen: sort_key(seen, "provider"))

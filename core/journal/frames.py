@@ -1,4 +1,4 @@
-"""Frames: length, crc32, payload. A reader stops at the first frame that is not whole.
+"""Frames: length, crc32, payload. A reader steps over what is no whole frame, and says where.
 
 A file begins with `MAGIC`, whose last byte is the format's version. Lengths are bytes, little
 endian.
@@ -13,6 +13,8 @@ from zlib import crc32
 MAGIC = b"costspan\x01"
 _HEAD = struct.Struct("<II")
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
+_SOUND_BYTES_MIN = 9
+_SOUND_BYTES_MAX = 64 * 1024
 
 
 def frame(payload: bytes) -> bytes:
@@ -21,27 +23,50 @@ def frame(payload: bytes) -> bytes:
 
 
 class Frames(NamedTuple):
-    """What a file held: the whole payloads in order, and the offset where they end."""
+    """What a file held: the whole payloads in order, and where bytes are that are no frame."""
 
     payloads: list[bytes]
-    good_until: int
-    torn: bool
+    damaged: list[tuple[int, int]]
 
 
 def read_frames(data: bytes) -> Frames:
-    """Every whole frame of `data`. `torn` says that bytes follow which are no frame."""
+    """Every whole frame of `data`. What is torn or damaged hides no frame behind it."""
     if not data.startswith(MAGIC):
-        return Frames([], 0, bool(data))
-    payloads: list[bytes] = []
+        return Frames([], [(0, len(data))] if data else [])
+    frames = Frames([], [])
     at = len(MAGIC)
-    while at + _HEAD.size <= len(data):
-        length, checksum = _HEAD.unpack_from(data, at)
-        end = at + _HEAD.size + length
-        if length > PAYLOAD_BYTES_MAX or end > len(data):
-            break
-        payload = data[at + _HEAD.size : end]
-        if crc32(payload) != checksum:
-            break
-        payloads.append(payload)
-        at = end
-    return Frames(payloads, at, at != len(data))
+    while at < len(data):
+        payload = _frame_at(data, at, PAYLOAD_BYTES_MAX)
+        if payload is None:
+            sound = _next_frame(data, at + 1)
+            frames.damaged.append((at, sound))
+            at = sound
+        else:
+            frames.payloads.append(payload)
+            at += _HEAD.size + len(payload)
+    return frames
+
+
+def _frame_at(data: bytes, at: int, bytes_max: int) -> bytes | None:
+    if at + _HEAD.size > len(data):
+        return None
+    length, checksum = _HEAD.unpack_from(data, at)
+    end = at + _HEAD.size + length
+    if length > bytes_max or end > len(data):
+        return None
+    payload = data[at + _HEAD.size : end]
+    return payload if crc32(payload) == checksum else None
+
+
+def _next_frame(data: bytes, start: int) -> int:
+    """Where the next frame begins; the end of `data` if none does.
+
+    Only frames of a usual size are looked for: chance makes one of 2**48 places look like one.
+    """
+    for at in range(start, len(data) - _HEAD.size - _SOUND_BYTES_MIN + 1):
+        length = int.from_bytes(data[at : at + 4], "little")
+        if _SOUND_BYTES_MIN <= length <= _SOUND_BYTES_MAX:
+            payload = _frame_at(data, at, _SOUND_BYTES_MAX)
+            if payload is not None:
+                return at
+    return len(data)

@@ -91,11 +91,11 @@ class Segment:
 
 
 class Content(NamedTuple):
-    """A claimed segment: its whole payloads, and where its torn tail was put, if it had one."""
+    """A claimed segment: its whole payloads, and where its torn or damaged parts were put."""
 
     path: Path
     payloads: list[bytes]
-    quarantined: Path | None
+    quarantined: tuple[Path, ...]
 
 
 def segments(folder: Path) -> list[Path]:
@@ -110,8 +110,8 @@ def segments(folder: Path) -> list[Path]:
 def claim(path: Path) -> Generator[Content | None]:
     """The content of a segment no live writer and no other drainer holds; else None.
 
-    A torn tail is copied to the folder `quarantine`, never deleted. The caller unlinks the
-    segment with `finish` once its records are safe elsewhere.
+    What is torn or damaged is copied to the folder `quarantine`, never deleted. The caller removes
+    the segment with `finish` once its records are safe elsewhere.
     """
     try:
         fd = os.open(path, os.O_RDWR)
@@ -130,10 +130,8 @@ def claim(path: Path) -> Generator[Content | None]:
         with os.fdopen(os.dup(fd), "rb") as file:
             data = file.read()
         frames = read_frames(data)
-        quarantined = None
-        if frames.torn:
-            quarantined = _quarantine(path, data[frames.good_until :], frames.good_until)
-        yield Content(path, frames.payloads, quarantined)
+        kept = [_quarantine(path, data[start:end], start) for start, end in frames.damaged]
+        yield Content(path, frames.payloads, tuple(kept))
     finally:
         _let_go(fd)
 
@@ -162,6 +160,17 @@ def _quarantine(path: Path, tail: bytes, offset: int) -> Path:
         partial.write_bytes(tail)
         partial.rename(kept)
     return kept
+
+
+def segment_name(opened_at: int, writer: str, number: int) -> str:
+    """The name of a writer's segment: in order of time, and telling whose it is."""
+    return f"{opened_at:020d}-{writer}-{number}"
+
+
+def writer_of(path: Path) -> str:
+    """The writer in a segment's name; the whole name if it is none of ours."""
+    parts = path.stem.split("-")
+    return parts[1] if len(parts) == 3 else path.stem
 
 
 def finish(content: Content) -> None:

@@ -251,7 +251,7 @@ def _explained(
         cost=_usd(decision.cost if decision else None),
         charge=_usd(decision.charge if decision else None),
         absorbed=_usd(decision.absorbed if decision else None),
-        witnesses=tuple(map(_witness, sorted(spoken, key=lambda s: oid_of(s.observation)))),
+        witnesses=tuple(map(_witness, sorted(spoken, key=_heard))),
         disagreements=disagreements(list(spoken)),
         price=parts.priced(decision.price_row if decision else None),
         requested_price=parts.priced(decision.requested_row if decision else None),
@@ -261,6 +261,12 @@ def _explained(
         problems=parts.problems_of(each.event),
         below=below,
     )
+
+
+def _heard(spoken: Spoken) -> tuple[int, str, int, str]:
+    """The order observations were recorded in; a writer's own numbers count as numbers."""
+    seen = spoken.observation
+    return (seen.recorded_at or 0, seen.writer or "", seen.seq or 0, oid_of(seen))
 
 
 def _usd(pico: int | None) -> str | None:

@@ -167,7 +167,7 @@ def test_a_corrupt_spool_file_keeps_its_good_records_and_its_rest(folder: Path) 
     assert 0 < torn.stat().st_size < len(data)
     with costspan.open_ledger() as books:
         events = list(books.events())
-    assert 5 < len(events) < 20
+    assert len(events) == 20, "one damaged record hides no other: its attempt has another"
     assert all(e["cost"] for e in events if e["outcome"] != "open")
 
 

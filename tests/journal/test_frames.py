@@ -26,9 +26,9 @@ def offsets() -> list[int]:
 
 
 def test_what_was_written_is_read() -> None:
-    assert read_frames(WHOLE) == (PAYLOADS, len(WHOLE), False)
-    assert read_frames(MAGIC) == ([], len(MAGIC), False)
-    assert read_frames(b"") == ([], 0, False)
+    assert read_frames(WHOLE) == (PAYLOADS, [])
+    assert read_frames(MAGIC) == ([], [])
+    assert read_frames(b"") == ([], [])
 
 
 def test_every_truncation_leaves_the_whole_frames_before_it() -> None:
@@ -37,25 +37,34 @@ def test_every_truncation_leaves_the_whole_frames_before_it() -> None:
         whole = sum(end <= length for end in ends) - 1
         found = read_frames(WHOLE[:length])
         assert found.payloads == PAYLOADS[: max(0, whole)]
-        assert found.good_until == (ends[whole] if whole >= 0 else 0)
-        assert found.torn == (length not in (0, *ends))
+        good = ends[whole] if whole >= 0 else 0
+        assert found.damaged == ([] if length in (0, *ends) else [(good, length)])
 
 
 @pytest.mark.parametrize("bits", [0x01, 0x80, 0xFF])
-def test_every_flipped_byte_ends_the_reading_before_it(bits: int) -> None:
-    ends = offsets()
-    for at in range(len(WHOLE)):
-        broken = bytearray(WHOLE)
+def test_every_flipped_byte_loses_its_own_frame_and_no_other(bits: int) -> None:
+    payloads = [f"observation {n}".encode() * (n + 1) for n in range(5)]
+    whole = MAGIC + b"".join(map(frame, payloads))
+    starts = [whole.index(frame(payload)) for payload in payloads]
+    for at in range(len(MAGIC), len(whole)):
+        broken = bytearray(whole)
         broken[at] ^= bits
         found = read_frames(bytes(broken))
-        whole = sum(end <= at for end in ends) - 1
-        assert found.payloads == PAYLOADS[: max(0, whole)]
-        assert found.torn
+        hit = sum(start <= at for start in starts) - 1
+        assert found.payloads == payloads[:hit] + payloads[hit + 1 :]
+        assert found.damaged == [(starts[hit], starts[hit] + len(frame(payloads[hit])))]
+
+
+def test_a_file_of_another_format_is_not_guessed_at() -> None:
+    for at in range(len(MAGIC)):
+        broken = bytearray(WHOLE)
+        broken[at] ^= 0xFF
+        assert read_frames(bytes(broken)) == ([], [(0, len(WHOLE))])
 
 
 def test_a_length_that_no_frame_has_is_not_believed() -> None:
     huge = MAGIC + (PAYLOAD_BYTES_MAX + 1).to_bytes(4, "little") + bytes(4 + PAYLOAD_BYTES_MAX + 1)
-    assert read_frames(huge) == ([], len(MAGIC), True)
+    assert read_frames(huge) == ([], [(len(MAGIC), len(huge))])
 
 
 def test_a_torn_segment_gives_its_good_prefix_and_keeps_the_rest(tmp_path: Path) -> None:
@@ -70,10 +79,10 @@ def test_a_torn_segment_gives_its_good_prefix_and_keeps_the_rest(tmp_path: Path)
                 assert content.payloads == PAYLOADS[: max(0, whole)]
                 good = ends[whole] if whole >= 0 else 0
                 if length in ends:
-                    assert content.quarantined is None
+                    assert content.quarantined == ()
                 else:
-                    assert content.quarantined is not None
-                    assert content.quarantined.read_bytes() == WHOLE[good:length]
+                    (kept,) = content.quarantined
+                    assert kept.read_bytes() == WHOLE[good:length]
     assert len(spool.quarantined(tmp_path)) == len(WHOLE) - 1 - len(set(ends[:-1]))
 
 

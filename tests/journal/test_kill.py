@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import closing
@@ -71,6 +72,7 @@ def killed(work: Callable[[int], None], after_lines: int) -> list[str]:
 def record_for_ever(pipe: int) -> None:
     """Record attempts through the public API; a line for each acknowledged END."""
     while True:
+        time.sleep(0.0002)  # as a host does that waits for its provider: the drain has its turn
         attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o")
         ack = attempt.end(flat_cost="0.001", usage={"input": 7})
         if isinstance(ack, Ack):
@@ -78,19 +80,22 @@ def record_for_ever(pipe: int) -> None:
 
 
 def part_writers(folder: Path, *, background: bool) -> list[str]:
+    configure(folder, background=False)
+    Attempt.start(layer="sdk").end(flat_cost="0.001")
+    costspan.flush()  # the ledger, its policy and the price lists: not what is killed here
     configure(folder, background=background)
-    costspan.flush()  # the ledger and its first policy: not what is killed here
-    runtime.SYNC_SECONDS = runtime.DRAIN_SECONDS = 0.002
+    runtime.SYNC_SECONDS = runtime.DRAIN_SECONDS = 0.001
     chance = random.Random(7)
     acked: list[str] = []
     for _ in range(KILLS):
-        acked += killed(record_for_ever, chance.randrange(1, 120))
+        acked += killed(record_for_ever, chance.randrange(1, 400))
     return acked
 
 
 def part_drainers(folder: Path) -> list[str]:
     """Segments with duplicates in them, drained by four processes that are killed at random."""
     configure(folder, background=False)
+    Attempt.start(layer="sdk").end(flat_cost="0.001")
     costspan.flush()
     oids: list[str] = []
     for segment in range(40):
@@ -113,29 +118,33 @@ def part_drainers(folder: Path) -> list[str]:
 
     chance = random.Random(11)
     while spool.segments(folder / "spool"):
-        race(drain_all, [chance.randrange(1, 4) for _ in range(4)])
+        race(drain_all, chance.randrange(1, 9), chance.randrange(60_000))
     return sorted(set(oids))
 
 
-def race(work: Callable[[int], None], after_lines: list[int]) -> None:
-    """Four at once, each killed at its n-th line (or ended by itself before)."""
-    started: list[tuple[int, int]] = []
-    for _ in after_lines:
-        read, write = os.pipe()
+def race(work: Callable[[int], None], after_lines: int, spins: int) -> None:
+    """Four at once, all killed a moment after the n-th line that any of them writes."""
+    read, write = os.pipe()
+    pids: list[int] = []
+    for _ in range(4):
         if (pid := os.fork()) == 0:
+            os.close(read)
             try:
                 work(write)
             finally:
                 os._exit(0)
-        os.close(write)
-        started.append((pid, read))
-    for (pid, read), lines in zip(started, after_lines, strict=True):
-        said = b""
-        while said.count(b"\n") < lines and (more := os.read(read, 4096)):
-            said += more
+        pids.append(pid)
+    os.close(write)
+    said = b""
+    while said.count(b"\n") < after_lines and (more := os.read(read, 4096)):
+        said += more
+    for _ in range(spins):  # a moment that falls anywhere in the next settlement
+        pass
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
-        os.close(read)
+    for pid in pids:
         os.waitpid(pid, 0)
+    os.close(read)
 
 
 def check_books(folder: Path, acked: list[str]) -> None:
@@ -176,6 +185,9 @@ def _amounts(posting: Any) -> tuple[int, int]:
 def test_killed_writers_lose_nothing_they_acknowledged(tmp_path: Path, part: str) -> None:
     acked = run(part, tmp_path)
     assert len(acked) >= KILLS
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        (drained,) = connection.execute("SELECT count(*) FROM journal").fetchone()
+    assert (drained > 2) == (part == "draining_writers"), "the writers drain as they go"
     check_books(tmp_path, acked)
 
 

@@ -42,7 +42,7 @@ def found_in(folder: Path) -> tuple[list[str], dict[str, int], int]:
     for path in spool.segments(folder):
         with spool.claim(path) as content:
             assert content is not None, f"{path} is held by nobody alive"
-            torn += content.quarantined is not None
+            torn += len(content.quarantined)
             writer = None
             for payload in content.payloads:
                 record = records.decode(payload, writer)

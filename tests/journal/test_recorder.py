@@ -27,7 +27,7 @@ def read(folder: Path) -> list[records.Record]:
     for path in spool.segments(folder):
         with spool.claim(path) as content:
             assert content is not None
-            assert content.quarantined is None
+            assert content.quarantined == ()
             writer = None
             for payload in content.payloads:
                 record = records.decode(payload, writer)
@@ -178,12 +178,32 @@ def test_a_short_write_hides_nothing_that_comes_after(
     for path in spool.segments(tmp_path):
         with spool.claim(path) as content:
             assert content is not None
-            assert (content.quarantined is None) == (
-                truncates or path != spool.segments(tmp_path)[0]
-            )
+            assert (content.quarantined == ()) == (truncates or path != spool.segments(tmp_path)[0])
             decoded = [records.decode(payload, writer.writer) for payload in content.payloads]
             found += [each.oid for each in decoded if isinstance(each, Observation)]
     assert found == [ack.oid for ack in acks if isinstance(ack, Ack)]
+
+
+def test_a_forked_child_writes_to_a_segment_of_its_own(tmp_path: Path) -> None:
+    writer = Recorder(tmp_path)
+    first = writer.record(CALL)
+    read_end, write_end = os.pipe()
+    if (pid := os.fork()) == 0:
+        writer.after_fork()
+        mine = [writer.record(CALL) for _ in range(2)]
+        os.write(write_end, " ".join(a.oid for a in mine if isinstance(a, Ack)).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(write_end)
+    with open(read_end) as said:
+        childs = said.read().split()
+    second = writer.record(CALL)
+    writer.rotate()
+    parents = [ack.oid for ack in (first, second) if isinstance(ack, Ack)]
+    assert parents == [f"{writer.writer}:1", f"{writer.writer}:2"]
+    assert [oid.partition(":")[2] for oid in childs] == ["1", "2"]
+    assert not any(oid.startswith(writer.writer) for oid in childs)
+    assert sorted(map(str, oids(tmp_path))) == sorted([*parents, *childs])
 
 
 class Interrupt(BaseException):
