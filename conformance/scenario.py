@@ -24,6 +24,7 @@ from costspan.core.prices import PriceBook
 from costspan.core.schema import FIELDS, Observation
 from costspan.core.settle import settle
 from costspan.core.settle.ledger import Ledger, Settled, open_url
+from costspan.core.settle.settle import NO_PERIOD
 
 SCHEMA = "costspan-scenarios/1"
 DEFAULT_BOOK = "v1"
@@ -185,8 +186,9 @@ def _printed(ledger: Ledger, scenario: Mapping[str, Any]) -> dict[str, Any]:
             "identity_conflict": counts["identity_conflict"],
             "conflict": counts["conflict"],
         },
-        "by_period": {p: format_usd(amount) for p, amount in sorted(by_period.items())},
     }
+    if by_period.keys() - {NO_PERIOD}:  # where the deliveries say when
+        printed["by_period"] = {p: format_usd(amount) for p, amount in sorted(by_period.items())}
     return printed
 
 

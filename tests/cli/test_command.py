@@ -197,3 +197,13 @@ def test_a_plugin_that_cannot_be_loaded(shop: Desk, tmp_path: Path) -> None:
     ran = _process("doctor", PYTHONPATH=str(tmp_path))
     assert ran.returncode == 1
     assert b"plugin stranger failed in load: RuntimeError: no licence" in ran.stdout
+
+
+def test_a_demo_that_has_no_place_fails_before_it_plays(desk: Desk) -> None:
+    file = desk.folder / "file"
+    file.write_text("", "utf-8")
+    for place, said in ((file / "demo.db", f"{file} is no folder"), (desk.folder, "is no file")):
+        ran = desk.run("demo", "--ledger", place)
+        assert ran.code == 2
+        assert said in ran.err
+        assert "loading" not in ran.out

@@ -93,7 +93,7 @@ def test_cost_that_nobody_knows(empty: Desk) -> None:
     found = _found(empty)
     assert "mystery-1" in found["unpriced"]["what"]
     assert "stream" in found["no_usage"]["what"]
-    assert found["no_usage"]["count"] == 2
+    assert found["no_usage"]["count"] == 1  # the refused usage is no missing one
     assert "failed" in found["unmeasured"]["what"]
     assert found["invalid_usage"]["count"] == 1
 
@@ -151,13 +151,8 @@ def test_records_that_post_nothing(empty: Desk) -> None:
     assert found["unmatched"]["count"] == 1
 
 
-def test_a_gateway_whose_own_records_are_missing(
-    empty: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COSTSPAN_GATEWAYS", "http://gateway.local")
-    empty.ingest(
-        [{"attempt_id": "a1", "attributes": {"base_url": "http://gateway.local/v1"}, **OK}]
-    )
+def test_a_gateway_whose_own_records_are_missing(empty: Desk) -> None:
+    empty.ingest([{"attempt_id": "a1", "flags": ["downstream"], **OK}])
     assert _found(empty)["unmatched_downstream"]["count"] == 1
 
 
@@ -188,7 +183,92 @@ def test_the_spool(empty: Desk) -> None:
     assert "the oldest for 1 hour" in late["what"]
     segment.write_bytes(segment.read_bytes() + b"torn")
     empty.run("drain")
-    assert _found(empty)["quarantined"]["count"] == 1
+    torn = _found(empty)["quarantined"]
+    assert (torn["severity"], torn["count"]) == ("warning", 1)
+    assert "(4 bytes)" in torn["what"]
+    assert "delete" not in torn["do"]
+    (tail,) = (empty.spool / "quarantine").iterdir()
+    whole = b"a record that was acknowledged"
+    tail.write_bytes(len(whole).to_bytes(4, "little") + b"crc?" + whole)
+    damage = _found(empty)["quarantined_damage"]
+    assert (damage["severity"], damage["count"]) == ("error", 1)
+    assert "had been acknowledged" in damage["what"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rules", b"[[owner", "rules.toml"),
+        ("rules", b"\xff", "rules.toml"),
+        ("prices", b"[[price]]\nmodel = 5", "prices.toml"),
+        ("prices", None, "prices.toml"),
+    ],
+)
+def test_settings_that_cannot_be_used(
+    empty: Desk, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes | None, said: str
+) -> None:
+    file = empty.folder / f"{name}.toml"
+    if content is not None:
+        file.write_bytes(content)
+    monkeypatch.setenv(f"COSTSPAN_{name.upper()}", str(file))
+    assert empty.run("doctor").code == 1
+    found = _found(empty)["settings_unusable"]
+    assert found["severity"] == "error"
+    assert said in found["what"]
+
+
+def test_a_profile_nobody_knows(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSTSPAN_PROFILE", "nobodys")
+    assert "nobodys" in _found(empty)["settings_unusable"]["what"]
+
+
+@pytest.mark.parametrize("below", ["", "deeper/spool"])
+def test_a_spool_that_is_no_folder(
+    empty: Desk, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    file = empty.folder / "file"
+    file.write_text("", "utf-8")
+    monkeypatch.setenv("COSTSPAN_SPOOL", str(file / below))
+    ran = empty.run("doctor")
+    assert ran.code == 1
+    assert f"{file} is no folder" in ran.out
+    assert "balanced" in empty.run("report").out
+
+
+def test_a_ledger_that_is_damaged(desk: Desk) -> None:
+    desk.ledger.write_bytes(b"SQLite format 3\0" + bytes(5000))
+    desk.spool.mkdir()
+    (desk.spool / "w.seg").write_bytes(b"costspan\x01")
+    ran = desk.run("doctor", "--json")
+    assert ran.code == 1
+    found = {each["check"]: each for each in ran.json["findings"]}
+    assert found["ledger_unusable"]["severity"] == "error"
+    assert str(desk.ledger) in found["ledger_unusable"]["what"]
+    assert found["undrained"]["count"] == 1
+
+
+def test_a_page_of_the_ledger_that_is_damaged(shop: Desk) -> None:
+    with sqlite3.connect(shop.ledger) as connection:
+        connection.execute("UPDATE events SET content = x'c1'")
+    connection.close()
+    ran = shop.run("doctor")
+    assert ran.code == 1
+    assert "ledger_unusable" in ran.out
+
+
+def test_fields_that_were_left_out_are_named(empty: Desk) -> None:
+    empty.ingest([{"attempt_id": f"a{n}", **OK, "cause": "whim"} for n in range(4)])
+    found = _found(empty)
+    assert found["invalid_field"]["severity"] == "warning"
+    assert "invalid:cause (4)" in found["invalid_field"]["what"]
+    assert "flags" not in found
+
+
+def test_policies_that_changed(empty: Desk) -> None:
+    assert "policy_changes" not in _found(empty)
+    empty.run("drain", "--profile", "chargeback")
+    note = _found(empty)["policy_changes"]
+    assert (note["severity"], note["count"]) == ("note", 1)
 
 
 def test_a_plugin_that_failed(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

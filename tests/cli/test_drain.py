@@ -43,6 +43,9 @@ def test_a_spool_that_does_not_exist(empty: Desk) -> None:
     ran = empty.run("drain", "--spool", empty.folder / "nowhere")
     assert ran.code == 2
     assert "no such folder" in ran.err
+    ran = empty.run("drain", "--spool", empty.ledger)
+    assert ran.code == 2
+    assert f"{empty.ledger}: it is no folder" in ran.err
 
 
 def test_a_torn_tail_is_put_aside_and_said(empty: Desk) -> None:

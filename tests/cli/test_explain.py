@@ -126,6 +126,51 @@ def test_open_unknown_and_refused_events_say_so(empty: Desk) -> None:
     assert node["problems"]
 
 
+RUN = "0199c0de-7b1e-7000-8000-0123456789ab"
+
+
+def test_found_by_the_callers_request_and_by_a_bare_run(empty: Desk) -> None:
+    usage = {"executed_model": "gpt-4o", "usage": {"input": 1000}, "provider_result": "ok"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "client_request_id": "caller-1", "tenant": "acme", **usage},
+            {"operation_ids": [f"langchain:{RUN}"], "name": "caller-1 is quoted", **usage},
+            {"attempt_id": "a3", "operation_ids": ["litellm:call-0003"], **usage},
+        ]
+    )
+    for name, event in (("caller-1", "a1"), (RUN, f"langchain:{RUN}"), ("call-0003", "a3")):
+        assert empty.run("explain", name, "--json").json["matched"] == [event]
+    assert empty.run("explain", "0003").code == 3  # the end of an id is no id
+    assert "<- asked for" not in empty.run("explain", "caller-1").out
+
+
+def test_witnesses_in_the_order_they_were_recorded(empty: Desk) -> None:
+    call = {"attempt_id": "a1", "writer": "w"}
+    empty.ingest([{**call, "seq": n, "phase": "start", "recorded_at": 5} for n in (10, 9, 2)])
+    (node,) = empty.run("explain", "a1", "--json").json["roots"]
+    assert [seen["oid"] for seen in node["witnesses"]] == ["w:2", "w:9", "w:10"]
+
+
+def test_a_flat_cost_is_no_price_of_a_model_and_no_money_has_no_price(empty: Desk) -> None:
+    account = "0123456789abcdef" * 4
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "kind": "tool", "flat_cost": "0.01", "tenant": "acme",
+             "provider_account": account, "provider_result": "ok"},
+            {"attempt_id": "a2", "kind": "tool", "tenant": "acme", "provider_result": "ok"},
+        ]
+    )  # fmt: skip
+    flat = empty.run("explain", "a1").out
+    assert "charged its flat cost" in flat
+    assert "model that answered" not in flat
+    assert "account 0123456789ab..." in flat
+    assert account not in flat
+    free = empty.run("explain", "a2").out
+    assert "no money" in free
+    assert "why price" not in free
+    assert "why charge" not in free
+
+
 def test_nothing_has_that_name(shop: Desk) -> None:
     ran = shop.run("explain", "nobody")
     assert ran.code == 3

@@ -207,6 +207,113 @@ def test_what_waits_in_the_spool_is_hinted_at(shop: Desk) -> None:
     assert f"1 segment in {shop.spool} (costspan drain)" in shop.run("report").out
 
 
+def test_groups_of_nothing_but_unknown_cost_are_shown(empty: Desk) -> None:
+    unknown = {"executed_model": "mystery-1", "usage": {"input": 1}, "provider_result": "ok"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", "tenant": "acme", **unknown, "executed_model": "gpt-4o"},
+            {"attempt_id": "a2", "tenant": "acme", **unknown},
+            {"attempt_id": "a3", "tenant": "globex", **unknown},
+            {"attempt_id": "a4", "tenant": "globex", **unknown},
+        ]
+    )
+    acme, globex = empty.run("report", "--by", "owner", "--json").json["rows"]
+    assert acme == {
+        "owner": "acme", "cost": "0.000002500000", "charge": "0.000002500000", "events": 1
+    }  # fmt: skip
+    assert globex == {"owner": "globex", "cost": None, "charge": None, "events": 2}
+    rows = list(csv.DictReader(io.StringIO(empty.run("report", "--by", "owner", "--csv").out)))
+    assert [(row["owner"], row["cost"], row["unpriced"]) for row in rows] == [
+        ("acme", "0.000002500000", "1"),
+        ("globex", "", "2"),
+    ]
+    lines = [line.split() for line in empty.run("report", "--by", "owner").out.splitlines()]
+    assert ["globex", "unknown", "unknown", "2", "2"] in lines
+    (known,) = csv.DictReader(
+        io.StringIO(empty.run("report", "--by", "model,owner", "--csv").out.split("mystery")[0])
+    )
+    assert known["model"] == "gpt-4o"
+
+
+def test_by_flags_counts_an_event_once(empty: Desk) -> None:
+    usage = {"usage": {"input": 1000, "output": 10}, "provider_result": "ok", "tenant": "acme"}
+    cheaper = {"requested_model": "gpt-4o", "executed_model": "gpt-4o-mini"}
+    empty.ingest(
+        [
+            {"attempt_id": "a1", **usage, **cheaper, "cause": "whim"},
+            {"attempt_id": "a2", **usage, **cheaper},
+            {"attempt_id": "a3", **usage, "executed_model": "gpt-4o"},
+        ]
+    )
+    found = empty.run("report", "--by", "flags", "--json").json
+    assert {row["flags"]: row["events"] for row in found["rows"]} == {
+        "charged_above_cost, invalid:cause": 1,
+        "charged_above_cost": 1,
+        "": 1,
+    }
+    assert found["balanced"]
+
+
+def test_totals_of_a_program(shop: Desk) -> None:
+    with Books(open_url(f"sqlite:///{shop.ledger}", create=False)) as books:
+        assert books.totals(by="owner, bucket") == books.totals()
+        for period in ("2026-13", "2026-1", "november"):
+            with pytest.raises(ValueError, match="YYYY-MM"):
+                books.totals(period=period)
+
+
+def test_a_selection_that_holds_nothing(shop: Desk) -> None:
+    out = shop.run("report", "--period", "2020-01").out
+    assert "none in this selection" in out
+    assert "no events here yet" not in out
+
+
+@pytest.mark.parametrize("option", ["--rules", "--prices", "--profile"])
+def test_a_reader_takes_no_policy(shop: Desk, option: str) -> None:
+    ran = shop.run("report", option, "billing")
+    assert ran.code == 2
+    assert "the ledger's own policy" in ran.err
+
+
+def test_no_ledger_while_records_wait(desk: Desk) -> None:
+    assert "wait in" not in desk.run("report").err
+    desk.spool.mkdir()
+    (desk.spool / "w.seg").write_bytes(b"costspan\x01")
+    for command in (["report"], ["explain", "req-1"]):
+        ran = desk.run(*command)
+        assert ran.code == 3
+        assert f"1 segment of records wait in {desk.spool}: run costspan drain" in ran.err
+
+
+@pytest.mark.parametrize("setting", ["gateways = 5", "profile = 5", 'spool = ["a"]'])
+def test_settings_of_the_wrong_type_are_said(
+    shop: Desk, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    file = shop.folder / "costspan.toml"
+    file.write_text(setting, "utf-8")
+    monkeypatch.setenv("COSTSPAN_CONFIG", str(file))
+    monkeypatch.delenv("COSTSPAN_SPOOL")
+    for command in (["report"], ["doctor"], ["drain"]):
+        ran = shop.run(*command)
+        assert ran.code == 2
+        assert setting.split()[0] in ran.err
+
+
+def test_ids_stay_whole_and_bars_fit_on_a_terminal(
+    shop: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (row,) = shop.run("report", "--unattributed", "--json").json["unattributed"]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert row["event"] in shop.run("report", "--unattributed").out
+    lines = shop.run("report").out.splitlines()
+    assert "█" * 12 in shop.run("report", "--by", "owner", "--period", "2026-10").out
+    table = lines[1 : lines.index("") if "" in lines else len(lines)]
+    assert all(len(line) <= 80 for line in lines), lines
+    assert not any(line.strip() and set(line.strip()) <= {"█"} for line in table)
+
+
 def test_a_ledger_that_holds_nothing(empty: Desk) -> None:
     ran = empty.run("report")
     assert ran.code == 0

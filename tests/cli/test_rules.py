@@ -141,6 +141,9 @@ def test_check_says_what_would_be_right(desk: Desk, tmp_path: Path) -> None:
     ran = desk.run("rules", "check", path)
     assert ran.code == 2
     assert "it can be" in ran.err
+    assert str(path) in ran.err
+    ran = desk.run("rules", "diff", "billing", path)
+    assert (ran.code, str(path) in ran.err) == (2, True)
     assert desk.run("rules", "check", tmp_path / "none.toml").code == 2
 
 
@@ -151,3 +154,19 @@ def test_profile(desk: Desk) -> None:
     knobs = desk.run("rules", "profile", "chargeback", "--json").json["chargeback"]["knobs"]
     assert knobs["fallback_charge"] == "executed"
     assert desk.run("rules", "profile", "nobodys").code == 2
+
+
+def test_the_policies_of_a_ledger(empty: Desk) -> None:
+    (first,) = empty.run("rules", "list", "--ledger-rules", "--json").json["policies"]
+    assert (first["profile"], first["effective_from"]) == ("billing", 0)
+    empty.run("drain", "--profile", "chargeback")
+    ran = empty.run("rules", "list", "--ledger-rules", "--json")
+    assert [each["profile"] for each in ran.json["policies"]] == ["billing", "chargeback"]
+    assert ran.json["in_force"]["profile"] == "chargeback"
+    page = empty.run("rules", "list", "--ledger-rules").out
+    assert "the beginning" in page
+    assert "profile chargeback" in page
+
+
+def test_no_ledger_no_policies(desk: Desk) -> None:
+    assert desk.run("rules", "list", "--ledger-rules").code == 3

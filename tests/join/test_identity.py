@@ -177,11 +177,34 @@ def test_a_client_of_a_gateway_makes_no_event() -> None:
     assert set(elsewhere.events) == {"a", "mine"}, "no gateway of ours"
 
 
+def test_evidence_on_a_clients_attempt_does_not_make_it_an_event() -> None:
+    client = seen("2", "mine", "call", response_id="r", provider_result="ok", **AT_GATEWAY)
+    verdict = seen("3", "mine", layer="manual", delivery="blocked", host_cost="0.1")
+    alone = identified(client, verdict, gateways=GATEWAYS)
+    assert alone.events == {}
+    assert sorted(alone.downstream) == ["2", "3"]
+    found = identified(
+        seen("1", "a", response_id="r", provider_result="ok"), client, verdict, gateways=GATEWAYS
+    )
+    assert reaches(found) == {"a": {"1": OWN, "2": FULL, "3": FULL}}
+
+
+def test_clients_that_share_an_operation_meet_their_gateway_each_by_itself() -> None:
+    found = identified(
+        seen("1", "a", response_id="r", layer="gateway"),
+        seen("2", "one", "run", response_id="r", **AT_GATEWAY),
+        seen("3", "two", "run", **AT_GATEWAY),
+        gateways=GATEWAYS,
+    )
+    assert reaches(found) == {"a": {"1": OWN, "2": FULL}}
+    assert found.downstream == ["3"]
+
+
 def test_the_carried_attempt_brings_client_and_gateway_together() -> None:
     found = identified(
-        seen("1", "a", layer="gateway"),
+        seen("1", "a", layer="gateway", provider_result="ok"),
         seen("2", "a", "call", **AT_GATEWAY),
-        seen("3", "b", "call", layer="gateway"),
+        seen("3", "b", "call", layer="gateway", provider_result="ok"),
         gateways=GATEWAYS,
     )
     assert reaches(found) == {"a": {"1": OWN, "2": FULL}, "b": {"3": OWN}}

@@ -215,6 +215,7 @@ HOSTILE = [
     "%_?{keys}",
     "\t1:1",
     "#1:1",
+    "#x",
     "sqlite_sequence",
     "x" * 300,
     "a\0b",

@@ -74,6 +74,7 @@ _identity = st.one_of(
         {"attributes": _gateway},
         attempt_id=_ids, operation_ids=_operations, response_id=_responses,
     ),
+    said({"flags": st.just(("downstream",)), "attempt_id": _ids}, operation_ids=_operations),
     said({}, span_id=some(*SPANS)),
 )  # fmt: skip
 

@@ -171,6 +171,17 @@ def test_a_gateways_client_finds_its_event_whichever_comes_first() -> None:
     assert owners(full) == {"a": "acme", "carried": "globex"}
 
 
+def test_a_verdict_on_a_clients_attempt_does_not_count_the_call_twice() -> None:
+    full = agreed(
+        seen("w:1", "a", response_id="r", layer="gateway", **CALL),
+        seen("w:2", "mine", "call", response_id="r", tenant="acme", **AT_GATEWAY, **CALL),
+        seen("w:3", "mine", host_cost="0.1"),
+        seen("w:4", None, "call", feature="search"),
+    )
+    assert owners(full) == {"a": "acme"}
+    assert full.events["a"].facts.feature == "search"
+
+
 def test_a_response_that_two_carry_after_all_lets_go_of_its_evidence() -> None:
     full = agreed(
         seen("w:1", "a", response_id="r", **CALL),

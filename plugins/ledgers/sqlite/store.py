@@ -30,6 +30,7 @@ from costspan.plugins.ledgers.sqlite.settlement import SqliteSettlement
 SCHEMA_VERSION = "1"
 MEMORY = ":memory:"
 _PICO = 10**12
+_UNPREFIXED_CHARS_MIN = 8
 
 
 class SqliteLedger:
@@ -197,7 +198,10 @@ class SqliteLedger:
             yield unpack(content)
 
     def find_events(self, name: str) -> list[str]:
-        """The events that this names, by any id an event, request, trace or session has."""
+        """The events that this names, by any id an event, request, trace or session has.
+
+        Else by a response id, an operation id without its `HOST:`, or the caller's request id.
+        """
         sql = """
             SELECT id FROM events WHERE id = :name
             UNION SELECT event_id FROM names WHERE name = :name
@@ -205,7 +209,21 @@ class SqliteLedger:
             UNION SELECT id FROM events WHERE trace_id = :name
             UNION SELECT id FROM events WHERE session = :name ORDER BY 1"""
         found = [row[0] for row in self.connection.execute(sql, {"name": name})]
-        return found or self._settlement().events_of_response(name)
+        return found or self._settlement().events_of_response(name) or self._search(name)
+
+    def _search(self, name: str) -> list[str]:
+        """By what no index has: every event is looked at. A short end could be any number's."""
+        if len(name) >= _UNPREFIXED_CHARS_MIN:
+            sql = """
+                SELECT id FROM events WHERE substr(id, -length(:end)) = :end
+                UNION SELECT event_id FROM names
+                      WHERE rank = 1 AND substr(name, -length(:end)) = :end ORDER BY 1"""
+            found = [row[0] for row in self.connection.execute(sql, {"end": f":{name}"})]
+            if found:
+                return found
+        sql = "SELECT id, content FROM events WHERE instr(content, ?) ORDER BY id"
+        rows = self.connection.execute(sql, (name.encode("utf-8", "replace"),))
+        return [id for id, whole in rows if unpack(whole).event.facts.client_request_id == name]
 
     def children(self, names: Collection[str]) -> set[str]:
         """The events whose parent is one of these names."""
@@ -303,7 +321,7 @@ class SqliteLedger:
         return [tuple(row) for row in self.connection.execute(sql)]
 
     def close(self) -> None:
-        """Let go of the file; in a forked child of nothing: closing would take the parent's WAL."""
+        """Let go of the file; in a forked child of nothing: what it inherited is its parent's."""
         if os.getpid() == self._pid:
             self._connection.close()
 

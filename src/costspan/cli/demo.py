@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Column, Page, amount, print_json, to_stderr
+from costspan.cli.surroundings import unwritable
 from costspan.core.money import format_usd, parse_usd
 from costspan.core.prices import undated
 
@@ -75,7 +76,11 @@ def _play(ledger: Path, step: Any) -> Played:
 def _clear(ledger: Path) -> None:
     """Make room for a fresh ledger; only what an earlier demo left is removed."""
     if not ledger.exists():
+        if why := unwritable(ledger.parent):
+            raise UsageError(f"no ledger can be made at {ledger}: {why}")
         return
+    if not ledger.is_file():
+        raise UsageError(f"{ledger} is no file: name another with --ledger")
     with ledger.open("rb") as file:
         is_sqlite = file.read(16) in (b"", b"SQLite format 3\0")
     if is_sqlite:
@@ -141,7 +146,7 @@ def _print(
 def _print_bill(page: Page, totals: dict[str, Any]) -> None:
     bill: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for row in totals["rows"]:
-        if not row["owner"].startswith("@"):
+        if not row["owner"].startswith("@") and row["cost"] is not None:
             line = bill[row["owner"]]
             line[row["bucket"]] += parse_usd(row["cost"])
             line["cost"] += parse_usd(row["cost"])
@@ -187,7 +192,7 @@ def _print_invoice(page: Page, played: Played, invoiced: int) -> None:
     for line in played.invoice:
         billed[undated((line.line_item or "").partition(",")[0])] += line.amount_pico
     for row in played.books.totals(by="model")["rows"]:
-        booked[undated(row["model"])] += parse_usd(row["cost"])
+        booked[undated(row["model"])] += parse_usd(row["cost"] or "0")
     rows = [
         [model, _usd(billed[model]), _usd(booked[model]), _usd(booked[model] - billed[model])]
         for model in sorted(billed.keys() | booked.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,10 @@ from costspan.cli.findings import Finding, of_books
 from costspan.cli.printing import Block, Page, counted, joined, print_json, shown, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import open_books, settings_of
-from costspan.cli.surroundings import of_place, of_process, of_spool
+from costspan.cli.surroundings import of_place, of_process, of_settings, of_spool
 from costspan.core.config import Config
 from costspan.core.read.waiting import waiting
-from costspan.core.settle.ledger import LedgerMissing
+from costspan.core.settle.ledger import LedgerError, LedgerMissing
 
 _ORDER = ("error", "warning", "note")
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -60,6 +61,7 @@ class _Examined:
         self.findings = sorted(found, key=lambda finding: _ORDER.index(finding.severity))
 
     def _around(self) -> Iterator[Finding]:
+        yield from of_settings(self._settings)
         url = self._settings.ledger_url
         if url.startswith(_SQLITE):
             yield from of_place("ledger", Path(url.removeprefix(_SQLITE)))
@@ -67,6 +69,19 @@ class _Examined:
         yield from of_spool(self._spool, self._now_ns)
 
     def _in_the_books(self) -> Iterator[Finding]:
+        try:
+            yield from self._opened()
+        except (LedgerError, sqlite3.Error, msgspec.MsgspecError) as error:
+            yield Finding(
+                severity="error",
+                check="ledger_unusable",
+                count=1,
+                what=f"{self._settings.ledger_url} cannot be read to its end: {error}",
+                do="keep the file as it is; restore a copy of it, or move it away and drain anew:"
+                " what still waits in the spool is safe there",
+            )
+
+    def _opened(self) -> Iterator[Finding]:
         try:
             books = open_books(self._settings)
         except LedgerMissing as missing:

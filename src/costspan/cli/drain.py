@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
     settings, given = settings_of(options), spools_of(options)
     for folder in given:
         if not folder.is_dir():
-            raise UsageError(f"--spool {folder}: there is no such folder")
+            what = "it is no folder" if folder.exists() else "there is no such folder"
+            raise UsageError(f"--spool {folder}: {what}")
     folders = given or [settings.spool]
     segments = sum(waiting(folder).complete for folder in folders)
     with progress("draining", "segments", segments) as tell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,18 +22,21 @@ from costspan.cli.printing import (
     shown,
     to_stderr,
 )
-from costspan.cli.settings import open_books, settings_of
+from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.decide import Decision
 from costspan.core.prices import UNIT_COMPONENTS
 from costspan.core.read.explain import Entry, Explained, Explanation, Priced, Witness
 
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{32,}")
 _OUTCOME_STYLE = {"ok": "green", "failed": "red", "blocked": "red", "unknown": "yellow"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `explain`."""
     parser.add_argument(
-        "id", metavar="ID", help="an attempt, operation, request, trace, session or response id"
+        "id",
+        metavar="ID",
+        help="an attempt, operation, request (ours or the caller's), trace, session or response id",
     )
     parser.add_argument(
         "--rules",
@@ -45,7 +49,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the tree of what the id names."""
-    with open_books(settings_of(options)) as books:
+    with open_books(reader_settings_of(options)) as books:
         found = books.explain(options.id)
         if options.json:
             to_stderr(f"ledger: {books.url}")
@@ -60,17 +64,23 @@ def run(options: argparse.Namespace) -> int:
 def print_explanation(page: Page, found: Explanation, *, every_rule: bool = False) -> None:
     """Print the trees of an explanation; with `every_rule`, the rules that missed too."""
     page.line(_title(found))
-    teller = _Teller(frozenset(found.matched), every_rule)
+    matched = frozenset(found.matched)
+    everything = {node.id for root in found.roots for node in _every(root)}
+    teller = _Teller(frozenset() if everything <= matched else matched, every_rule)
     page.tree(map(teller.block, found.roots))
 
 
 def _title(found: Explanation) -> Text:
-    events = sum(1 for root in found.roots for _ in _every(root))
+    nodes = [node for root in found.roots for node in _every(root)]
+    events = len(nodes)
+    unknown = sum(node.unknown is not None for node in nodes)
+    all_unknown = unknown and not any(node.cost is not None for node in nodes)
     return joined(
         Text(shown(found.name), "bold"),
         f"{counted(events, 'event')} in its tree",
-        joined("cost", amount(found.cost), by=" "),
-        joined("charge", amount(found.charge), by=" "),
+        joined("cost", amount(None if all_unknown else found.cost), by=" "),
+        joined("charge", amount(None if all_unknown else found.charge), by=" "),
+        Text(f"and {counted(unknown, 'event')} of unknown cost" if unknown else "", "yellow"),
     )
 
 
@@ -166,23 +176,35 @@ class _Teller:
                     text = Text(f"{tried.rule} no: {shown(tried.missed)}", "dim")
                     yield f"why {tried.table}", text.append(f" ({shown(tried.because)})")
             elif self._every_rule or _matters(tried.table, tried.rule, decision):
-                yield (
-                    f"why {tried.table}",
-                    joined(Text(tried.rule, "bold"), shown(tried.because), by=": "),
-                )
+                because = _because(tried.table, tried.because, decision)
+                yield f"why {tried.table}", joined(Text(tried.rule, "bold"), because, by=": ")
 
 
 def _matters(table: str, rule: str, decision: Decision) -> bool:
-    return table in ("cost", "owner", "bucket") or rule in decision.rules
+    if table in ("cost", "owner", "bucket"):
+        return True
+    if not decision.is_money or (table == "price" and decision.features["basis"] == "none"):
+        return False
+    return rule in decision.rules
+
+
+def _because(table: str, because: str, decision: Decision) -> str:
+    """Why a rule decided; one about the price of models is not that of a flat cost."""
+    if table == "price" and decision.features["basis"] == "flat":
+        return "charged its flat cost: no model's price decides"
+    return shown(because)
 
 
 def _attempt(node: Explained) -> Iterator[tuple[str, Text]]:
     facts = node.event.facts
-    where = [facts.provider, facts.deployment, facts.region, facts.route and f"route {facts.route}"]
-    if facts.tier:
-        where.append(f"tier {facts.tier}")
+    where = [facts.provider or ""]
+    for what in ("deployment", "region", "route", "tier"):
+        if value := getattr(facts, what):
+            where.append(f"{what} {_short(value)}")
+    if facts.provider_account:
+        where.append(f"account {_short(facts.provider_account)}")
     if any(where):
-        yield "provider", joined(*(part for part in where if part))
+        yield "provider", joined(*map(shown, where))
     if facts.attempt is not None or facts.retry_of is not None:
         said = [f"attempt {facts.attempt}" if facts.attempt is not None else "a retry"]
         if facts.retry_of is not None:
@@ -199,6 +221,11 @@ def _attempt(node: Explained) -> Iterator[tuple[str, Text]]:
             "cache",
             joined(f"{facts.cache} hit", f"of {facts.fill_event}" if facts.fill_event else ""),
         )
+
+
+def _short(name: str) -> str:
+    """A digest by its first digits; any other name whole."""
+    return f"{name[:12]}..." if _DIGEST.fullmatch(name) else name
 
 
 def _witness(seen: Witness) -> tuple[str, Text]:

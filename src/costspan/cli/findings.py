@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from costspan.cli.moments import age
+from costspan.cli.moments import age, when
 from costspan.core.decide.decision import UNATTRIBUTED
 from costspan.core.journal.records import Refusals
 from costspan.core.money import format_usd
@@ -48,6 +48,7 @@ class Census:
         self.hidden_unknown: Counter[str] = Counter()
         self.hidden_attempts = 0
         self.flags: Counter[str] = Counter()
+        self.refused_tenants: Counter[str] = Counter()
         self.unattributed = 0
         self.unattributed_pico = 0
         self._why: dict[tuple[str, str], str] = {}
@@ -56,7 +57,7 @@ class Census:
         """Count one event."""
         self.events += 1
         facts = each.event.facts
-        self.flags.update(flag.partition(":")[0] for flag in facts.flags)
+        self._flags(each)
         if each.decision is None:
             self._open(each)
             return
@@ -69,6 +70,8 @@ class Census:
             if facts.usage:
                 self.unpriced[model] += 1
                 self._remember("unpriced", model, each)
+            elif "invalid_usage" in facts.flags:
+                pass  # a finding of its own: it was reported, and refused
             elif each.event.outcome == "ok":
                 self.no_usage[model] += 1
             else:
@@ -79,11 +82,22 @@ class Census:
             if nobodys or each.decision.owner == UNATTRIBUTED:
                 self.unattributed += 1
                 self.unattributed_pico += sum(nobodys)
-        self.flags.update(f for f in each.decision.flags if f == "charged_above_cost")
 
     def why(self, table: str, model: str) -> str:
         """The reason of the first such event of a model."""
         return self._why[table, model]
+
+    def _flags(self, each: Settled) -> None:
+        decided = () if each.decision is None else each.decision.flags
+        said = {f for f in decided if f == "charged_above_cost" or f.startswith("invalid:")}
+        for flag in said.union(each.event.facts.flags):
+            name, _, rest = flag.partition(":")
+            if name == "tenant":  # the digest of the id that was refused
+                self.refused_tenants[rest] += 1
+            elif name == "invalid":
+                self.flags[f"invalid:{rest.partition(':')[0]}"] += 1
+            else:
+                self.flags[flag if name == "unknown" else name] += 1
 
     def _remember(self, table: str, model: str, each: Settled) -> None:
         if (table, model) not in self._why:
@@ -148,6 +162,7 @@ def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
             f" most of {writer}: {missing}",
             do="drain every spool (drain --spool DIR...); if they stay, segments were deleted",
         )
+    yield from _of_policies(ledger)
     texts: dict[str, tuple[Severity, str, str]] = {
         "conflict": (
             "error",
@@ -176,6 +191,20 @@ def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
             yield Finding(severity=severity, check=kind, count=counts[kind], what=what, do=do)
 
 
+def _of_policies(ledger: Ledger) -> Iterator[Finding]:
+    policies, _, _ = ledger.policy_parts()
+    if len(policies) > 1:
+        since = ", ".join(when(policy.effective_from) for policy in policies[1:][-4:])
+        yield Finding(
+            severity="note",
+            check="policy_changes",
+            count=len(policies) - 1,
+            what=f"the rules or prices were changed for events from then on: {since}",
+            do="costspan rules list --ledger-rules shows every policy; what began before keeps"
+            " its own",
+        )
+
+
 def _of_unknown_cost(census: Census) -> Iterator[Finding]:
     for model, many in census.unpriced.most_common():
         yield Finding(
@@ -183,7 +212,8 @@ def _of_unknown_cost(census: Census) -> Iterator[Finding]:
             check="unpriced",
             count=many,
             what=f"{model}: {census.why('unpriced', model)}",
-            do="put its price into a contract file (--prices); costspan prices why MODEL",
+            do="put its price into a contract file (prices): it holds for events from then on;"
+            " these stay unknown until they are restated. costspan prices why MODEL",
         )
     for model, many in census.no_usage.most_common():
         yield Finding(
@@ -239,7 +269,8 @@ def _of_owners(census: Census) -> Iterator[Finding]:
             severity="warning",
             check="tenant_invalid",
             count=census.flags["tenant_invalid"],
-            what="a tenant id was refused: 1 to 128 printable characters, no @ in front",
+            what="a tenant id was refused: 1 to 128 printable characters, no @ in front"
+            + (f"; by hash: {_most(refused)}" if (refused := census.refused_tenants) else ""),
             do="correct the ids where they are given to attribute, bind or resolve",
         )
     if census.flags["charged_above_cost"]:
@@ -248,7 +279,8 @@ def _of_owners(census: Census) -> Iterator[Finding]:
             check="charged_above_cost",
             count=census.flags["charged_above_cost"],
             what="tenants are charged more than it cost: a cheaper model answered than they asked",
-            do="if that is not meant: profile chargeback, or knob charge_above_cost = capped",
+            do="report --by flags sums them up; if it is not meant: drain with profile chargeback,"
+            ' or with charge_above_cost = "capped" in [knobs] of the rule file: it holds from then',
         )
 
 
@@ -258,11 +290,23 @@ def _of_capture(census: Census) -> Iterator[Finding]:
             severity="warning",
             check="invalid_usage",
             count=census.flags["invalid_usage"],
-            what="a usage was refused: a count that was negative, fractional or absurd",
+            what="a usage was refused, and the cost is unknown: a count that was negative,"
+            " fractional or absurd",
             do="report it to whoever maintains the adapter or gateway that wrote it",
         )
-    known = {"tenant_invalid", "invalid_usage", "charged_above_cost"}
+    # A client's view of a gateway's call is marked so as a matter of course.
+    known = {"tenant_invalid", "invalid_usage", "charged_above_cost", "downstream"}
     others = Counter({flag: n for flag, n in census.flags.items() if flag not in known})
+    invalid = Counter({flag: n for flag, n in others.items() if flag.startswith("invalid:")})
+    if invalid:
+        yield Finding(
+            severity="warning",
+            check="invalid_field",
+            count=sum(invalid.values()),
+            what=f"values were no such thing and were left out, as if not said: {_most(invalid)}",
+            do="correct them where they are given; costspan report --by flags finds the events",
+        )
+    others -= invalid
     if others:
         yield Finding(
             severity="note",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 
 from costspan.cli.exits import UsageError
+from costspan.core.read.grouping import check_period
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_PERIOD = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
 _UNITS_SECONDS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -35,9 +34,10 @@ def period(text: str) -> str:
     Raises:
         UsageError: if it is none.
     """
-    if not _PERIOD.fullmatch(text):
-        raise UsageError(f"{text!r} is no period: write YYYY-MM, such as 2026-11")
-    return text
+    try:
+        return check_period(text)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def when(at_ns: int | None) -> str:

@@ -29,11 +29,15 @@ _FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 -- the full-width for
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, whether it is a number, and a style for its cells."""
+    """A column of a table: its heading, whether it is a number, and a style for its cells.
+
+    The cells of a `whole` column are never broken into lines: an id must be copied in one piece.
+    """
 
     heading: str
     is_number: bool = False
     style: str = ""
+    whole: bool = False
 
 
 class Block(NamedTuple):
@@ -109,18 +113,20 @@ def _table(
         show_edge=False,
         show_footer=bool(footer),
         pad_edge=False,
-        padding=(0, 2, 0, 0),
+        padding=(0, 1, 0, 0),  # with the line between columns, two cells
         header_style="bold",
         footer_style="bold",
     )
     totals = [*footer, *[Text()] * (len(columns) - len(footer))]
-    for column, total in zip(columns, totals, strict=True):
+    for at, (column, total) in enumerate(zip(columns, totals, strict=True)):
+        widest = max((row[at].cell_len for row in rows if at < len(row)), default=0)
         table.add_column(
             Text(column.heading),
             total,
             justify="right" if column.is_number else "left",
             style=column.style,
-            no_wrap=column.is_number,
+            no_wrap=column.is_number or column.whole,
+            min_width=widest if column.whole else None,
             overflow="fold",
         )
     for row in rows:

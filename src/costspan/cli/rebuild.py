@@ -7,7 +7,7 @@ import argparse
 from costspan.cli.exits import BAD, OK
 from costspan.cli.printing import Page
 from costspan.cli.progress import progress
-from costspan.cli.settings import open_books, settings_of
+from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.rebuild import Differs, rebuild
 
 
@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Rebuild in place; 1, and the old books stay, if the new ones differ."""
-    settings = settings_of(options)
+    settings = reader_settings_of(options)
     with open_books(settings) as books:
         url, kept = books.url, books.ledger.counts()["observations"]
     page = Page()

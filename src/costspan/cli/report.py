@@ -18,16 +18,20 @@ from costspan.cli.printing import (
     joined,
     print_csv,
     print_json,
+    text_of,
     to_stderr,
 )
-from costspan.cli.settings import open_books, settings_of
+from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.money import format_usd, parse_usd
+from costspan.core.read.books import Books
 from costspan.core.read.grouping import Selection
 from costspan.core.read.waiting import Waiting, waiting
 
 _AMOUNTS = ("cost", "charge", "events")
 _IN_ORDER_OF_TIME = ("day", "period", "started_at", "ended_at", "effective_period")
 _BAR_CELLS = 12
+_BAR_CELLS_MIN = 4
+_GAP_CELLS = 2
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +60,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the report; 1 if the books are not balanced."""
-    settings = settings_of(options)
+    settings = reader_settings_of(options)
     selection = _selection(options)
     with open_books(settings) as books:
         if options.unattributed or options.unpriced:
             return unpriced.run(books, selection, options)
         fields = tuple(field.strip() for field in options.by.split(","))
         try:
-            found = books.totals(fields, *selection)
+            found, unpriced_events = books.sheet(fields, *selection)
         except ValueError as error:
             raise UsageError(str(error)) from error
         if options.json or options.csv:
@@ -71,10 +75,18 @@ def run(options: argparse.Namespace) -> int:
         if options.json:
             print_json(found)
         elif options.csv:
-            columns = [name for name in _keys(found, fields)] + list(_AMOUNTS)
-            print_csv(columns, ([row[name] for name in columns] for row in found["rows"]))
+            columns = [*_keys(found, fields), *_AMOUNTS]
+            many = [[each] if any(unpriced_events) else [] for each in unpriced_events]
+            print_csv(
+                [*columns, *(["unpriced"] if any(unpriced_events) else [])],
+                (
+                    [*(row[name] for name in columns), *extra]
+                    for row, extra in zip(found["rows"], many, strict=True)
+                ),
+            )
         else:
-            _Sheet(found, _keys(found, fields)).print(books.url, waiting(settings.spool), options)
+            sheet = _Sheet(found, _keys(found, fields), unpriced_events)
+            sheet.print(books, waiting(settings.spool), options)
     if found["balanced"]:
         return OK
     if options.json or options.csv:
@@ -106,11 +118,17 @@ def _keys(found: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
 class _Sheet:
     """The report as a table."""
 
-    def __init__(self, found: dict[str, Any], keys: list[str]) -> None:
+    def __init__(self, found: dict[str, Any], keys: list[str], unpriced_events: list[int]) -> None:
         self._keys = keys
+        self._has_unpriced = any(unpriced_events)
         self._totals = found["totals"]
         self._is_balanced = found["balanced"]
-        self._rows = self._sorted(found["rows"])
+        self._rows = self._sorted(
+            [
+                {**row, "unpriced": many}
+                for row, many in zip(found["rows"], unpriced_events, strict=True)
+            ]
+        )
         self._page = Page()
 
     def _sorted(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -119,7 +137,7 @@ class _Sheet:
         for row in rows:
             for depth in range(1, len(self._keys) + 1):
                 prefix = tuple(row[key] for key in self._keys[:depth])
-                sums[prefix] = sums.get(prefix, 0) + parse_usd(row["cost"])
+                sums[prefix] = sums.get(prefix, 0) + parse_usd(row["cost"] or "0")
 
         def place(row: dict[str, Any]) -> list[tuple[bool, int, str]]:
             order: list[tuple[bool, int, str]] = []
@@ -132,13 +150,16 @@ class _Sheet:
 
         return sorted(rows, key=place)
 
-    def print(self, url: str, spool: Waiting, options: argparse.Namespace) -> None:
+    def print(self, books: Books, spool: Waiting, options: argparse.Namespace) -> None:
         """The table, what it adds up to, and what is not in it."""
-        self._page.line(f"ledger {url}{_chosen(options)}", "dim")
+        chosen = _chosen(options)
+        self._page.line(f"ledger {books.url}{chosen}", "dim")
         if self._rows:
             self._table()
-        else:
+        elif books.ledger.counts()["events"] == 0:
             self._page.line("no events here yet")
+        else:
+            self._page.line("none in this selection" if chosen else "no event has a cost yet")
         self._sums()
         self._left_out(spool)
 
@@ -148,20 +169,44 @@ class _Sheet:
             Column("cost USD", True),
             Column("charge USD", True),
             Column("events", True),
+            *([Column("unpriced", True)] if self._has_unpriced else []),
             Column("share", True),
         ]
-        if self._page.is_terminal:
-            columns.append(Column("", style="cyan"))
         totals = self._totals
-        footer = ["total", *[""] * (len(self._keys) - 1)]
-        self._page.table(
-            columns,
-            self._lines(),
-            [*footer, amount(totals["cost"]), amount(totals["charge"])],
-        )
+        footer: list[str | Text] = ["total", *[""] * (len(self._keys) - 1)]
+        footer += [amount(totals["cost"]), amount(totals["charge"])]
+        lines = self._lines()
+        if (
+            self._page.is_terminal
+            and self._taken(columns, lines, footer) > self._page.console.width
+        ):
+            columns.pop()  # the shares make room: no name is broken for them
+            lines = [line[:-1] for line in lines]
+        if self._page.is_terminal and (cells := self._bar_cells(columns, lines, footer)):
+            columns.append(Column("", style="cyan", whole=True))
+            for line, row in zip(lines, self._rows, strict=True):
+                line.append("█" * max(0, (self._permille(row) * cells + 500) // 1000))
+        self._page.table(columns, lines, footer)
+
+    def _bar_cells(self, columns: list[Column], lines: list[list[Any]], footer: list[Any]) -> int:
+        """How long the bars may be beside everything else; 0 where there is no room for them."""
+        room = self._page.console.width - self._taken(columns, lines, footer) - _GAP_CELLS
+        return min(room, _BAR_CELLS) if room >= _BAR_CELLS_MIN else 0
+
+    @staticmethod
+    def _taken(columns: list[Column], lines: list[list[Any]], footer: list[Any]) -> int:
+        taken = -_GAP_CELLS
+        for at, column in enumerate(columns):
+            cells = [column.heading, *(line[at] for line in lines), *footer[at : at + 1]]
+            taken += max(text_of(cell).cell_len for cell in cells) + _GAP_CELLS
+        return taken
+
+    def _permille(self, row: dict[str, Any]) -> int:
+        whole = parse_usd(self._totals["cost"])
+        return parse_usd(row["cost"] or "0") * 1000 // whole if whole > 0 else 0
 
     def _lines(self) -> list[list[Any]]:
-        whole = parse_usd(self._totals["cost"])
+        has_shares = parse_usd(self._totals["cost"]) > 0
         lines: list[list[Any]] = []
         above = ""
         for row in self._rows:
@@ -170,13 +215,13 @@ class _Sheet:
             above = keys[0]
             if repeats:
                 keys[0] = ""
-            cost = parse_usd(row["cost"])
-            permille = cost * 1000 // whole if whole > 0 else 0
-            share = f"{permille // 10}.{permille % 10} %" if whole > 0 else ""
-            line = [*keys, amount(row["cost"]), amount(row["charge"]), f"{row['events']:,}", share]
-            if self._page.is_terminal:
-                line.append("█" * max(0, (permille * _BAR_CELLS + 500) // 1000))
-            lines.append(line)
+            permille = self._permille(row)
+            share = f"{permille // 10}.{permille % 10} %" if has_shares and row["cost"] else ""
+            line: list[Any] = [*keys, amount(row["cost"]), amount(row["charge"])]
+            line.append(f"{row['events']:,}")
+            if self._has_unpriced:
+                line.append(f"{row['unpriced']:,}" if row["unpriced"] else "")
+            lines.append([*line, share])
         return lines
 
     def _sums(self) -> None:
@@ -214,6 +259,8 @@ class _Sheet:
             self._page.line(f"{many} unmatched: they post nothing (costspan doctor)", warn)
         if parse_usd(totals["unattributed"]):
             self._page.line("some of it is nobody's: report --unattributed says why", warn)
+        if spool.unreadable is not None:
+            self._page.line(f"what waits in the spool is unknown: {spool.unreadable}", warn)
         if spool.complete or spool.live:
             many = spool.complete + spool.live
             still = f", {spool.live} still being written" if spool.live else ""

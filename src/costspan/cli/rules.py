@@ -11,10 +11,19 @@ from rich.text import Text
 
 from costspan.cli.boxes import Box, Compared, compare, never_decides
 from costspan.cli.exits import BAD, OK, UsageError
+from costspan.cli.moments import when
 from costspan.cli.options import settings_options
-from costspan.cli.printing import Column, Page, counted, joined, print_json, shown
-from costspan.cli.settings import settings_of
-from costspan.core.decide import DOMAINS, Rule, RuleSet, load_profile, load_rules, profile_names
+from costspan.cli.printing import Column, Page, counted, joined, print_json, shown, to_stderr
+from costspan.cli.settings import open_books, reader_settings_of, settings_of
+from costspan.core.decide import (
+    DOMAINS,
+    Rule,
+    RuleError,
+    RuleSet,
+    load_profile,
+    load_rules,
+    profile_names,
+)
 from costspan.core.decide.profiles import KNOBS
 from costspan.core.decide.rules import TableName
 from costspan.core.policy import rules_of
@@ -42,12 +51,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("before", metavar="FILE_A", help="a rule file or the name of a profile")
     diff.add_argument("after", metavar="FILE_B", help="likewise")
     diff.add_argument("--exit-code", action="store_true", help="exit with 1 if they differ")
+    listing.add_argument(
+        "--ledger-rules",
+        action="store_true",
+        help="the policies the ledger was decided by, and the rules of the last one",
+    )
     for command in (listing, check, profile, diff):
         command.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what was asked."""
+    if options.action == "list" and options.ledger_rules:
+        return _list_ledger(options)
     if options.action == "list":
         return _list(rules_of(settings_of(options)), options.json)
     if options.action == "check":
@@ -81,6 +97,45 @@ def _list(rules: RuleSet, as_json: bool) -> int:
     return OK
 
 
+def _list_ledger(options: argparse.Namespace) -> int:
+    """Every policy of the ledger and since when, then the rules in force."""
+    with open_books(reader_settings_of(options)) as books:
+        policies, rules, lists = books.ledger.policy_parts()
+        to_stderr(f"ledger: {books.url}")
+    plain: list[dict[str, Any]] = [
+        {
+            "effective_from": each.effective_from,
+            "by": each.by,
+            "profile": rules[each.rules].profile,
+            "rules": each.rules,
+            "prices": [
+                f"{lists[sha].id} {lists[sha].source_version or ''}".strip() for sha in each.books
+            ],
+        }
+        for each in policies
+    ]
+    if options.json:
+        in_force = _plain(rules[policies[-1].rules]) if policies else None
+        print_json({"policies": plain, "in_force": in_force})
+        return OK
+    page = Page()
+    names = ("events from", "profile", "rules", "prices")
+    page.table(
+        [Column(name, whole=name != "prices") for name in names],
+        (
+            [
+                when(each.effective_from) if each.effective_from else "the beginning",
+                rules[each.rules].profile,
+                each.rules[:12],
+                ", ".join(said["prices"]),
+            ]
+            for each, said in zip(policies, plain, strict=True)
+        ),
+    )
+    page.line()
+    return _list(rules[policies[-1].rules], False) if policies else OK
+
+
 def _plain(rules: RuleSet) -> dict[str, Any]:
     return {
         "profile": rules.profile,
@@ -107,7 +162,7 @@ def _when(conditions: Iterable[tuple[str, frozenset[str]]]) -> str:
 
 
 def _check(options: argparse.Namespace) -> int:
-    rules = load_rules(_read(options.file), settings_of(options).profile)
+    rules = _loaded(options.file, settings_of(options).profile)
     own = {table: [r for r in rules.tables[table] if not r.builtin] for table in _TABLES}
     dead = [
         (table, rule, rule.builtin)
@@ -263,7 +318,15 @@ def _rules(name: str) -> RuleSet:
     """A profile by its name, else the rules of a file."""
     if name in profile_names():
         return load_profile(name)
-    return load_rules(_read(Path(name)))
+    return _loaded(Path(name))
+
+
+def _loaded(path: Path, profile: str | None = None) -> RuleSet:
+    text = _read(path)
+    try:
+        return load_rules(text, profile)
+    except RuleError as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> str:

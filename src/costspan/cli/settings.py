@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from costspan.cli.exits import UsageError
+from costspan.cli.printing import counted
 from costspan.core import config
 from costspan.core.config import Config
 from costspan.core.read.books import Books
-from costspan.core.settle.ledger import open_url
+from costspan.core.read.waiting import waiting
+from costspan.core.settle.ledger import LedgerMissing, open_url
+
+_POLICY = ("rules", "prices", "profile")
 
 
 def settings_of(options: argparse.Namespace) -> Config:
@@ -24,6 +29,22 @@ def settings_of(options: argparse.Namespace) -> Config:
     return config.load({**given, "spool": str(folders[-1]) if folders else None})
 
 
+def reader_settings_of(options: argparse.Namespace) -> Config:
+    """The settings of a command that only reads what was decided.
+
+    Raises:
+        UsageError: if it was given rules or prices: they would change nothing.
+        ConfigError: for a setting that cannot be used.
+    """
+    for name in _POLICY:
+        if getattr(options, name, None) is not None:
+            raise UsageError(
+                f"--{name} changes nothing here: the books are as the ledger's own policy decided"
+                f" them. costspan drain --{name} sets it for events from then on"
+            )
+    return settings_of(options)
+
+
 def spools_of(options: argparse.Namespace) -> list[Path]:
     """The spool folders that were given as options; none means the settings' own."""
     return [Path(folder).expanduser() for folder in getattr(options, "spool", None) or ()]
@@ -35,4 +56,13 @@ def open_books(settings: Config) -> Books:
     Raises:
         LedgerMissing: if there is no ledger there.
     """
-    return Books(open_url(settings.ledger_url, create=False))
+    try:
+        return Books(open_url(settings.ledger_url, create=False))
+    except LedgerMissing as missing:
+        found = waiting(settings.spool)
+        if not found.complete and not found.live:
+            raise
+        raise LedgerMissing(
+            f"{missing}. {counted(found.complete + found.live, 'segment')} of records"
+            f" wait in {found.folder}: run costspan drain"
+        ) from missing

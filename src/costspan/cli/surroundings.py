@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from costspan.cli.findings import Finding
 from costspan.cli.moments import age
 from costspan.core import counters, hooks
-from costspan.core.read.waiting import Waiting
+from costspan.core.config import Config, ConfigError
+from costspan.core.policy import contract_of, rules_of
+from costspan.core.read.waiting import Tail, Waiting
 
 _LATE_NS = 5 * 60 * 10**9
 """A running process drains every few seconds; what is older waits for somebody."""
@@ -18,8 +21,48 @@ _LAYERED = ("overlay", "aufs")
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "afs")
 
 
+def of_settings(settings: Config) -> Iterator[Finding]:
+    """The files and names of the settings that cannot be used: nothing drains with them."""
+    asked: tuple[tuple[str, Path | None, Callable[[Config], object]], ...] = (
+        ("rules", settings.rules, rules_of),
+        ("prices", settings.prices, contract_of),
+    )
+    for name, path, load in asked:
+        try:
+            load(settings)
+        except ValueError as error:  # a ConfigError, or bytes that are no text
+            said = str(error) if isinstance(error, ConfigError) else f"{name}: {path}: {error}"
+            yield Finding(
+                severity="error",
+                check="settings_unusable",
+                count=1,
+                what=f"{said}; records stay in the spool until it can be used",
+                do="correct it (costspan rules check FILE), or take it out of the settings",
+            )
+
+
+def unwritable(folder: Path) -> str | None:
+    """Why nothing could be written into a folder (which need not exist yet); None if it could."""
+    place = folder.absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is no folder"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{place} cannot be written by this user"
+    return None
+
+
 def of_spool(spool: Waiting, now_ns: int) -> Iterator[Finding]:
-    """What waits, what was torn, who writes."""
+    """Whether it can be written, what waits, what was torn, who writes."""
+    if why := unwritable(spool.folder) or spool.unreadable:
+        yield Finding(
+            severity="error",
+            check="spool_unusable",
+            count=1,
+            what=f"the spool {spool.folder} cannot be used: {why}; what is recorded there is lost",
+            do="make it a folder that the processes can write, or name another with --spool",
+        )
     if spool.complete:
         waited = now_ns - (spool.oldest_ns or now_ns)
         late = waited > _LATE_NS
@@ -40,15 +83,33 @@ def of_spool(spool: Waiting, now_ns: int) -> Iterator[Finding]:
             what="processes are writing right now; their last records come with the next drain",
             do="nothing",
         )
-    if spool.quarantined:
+    damaged = [tail for tail in spool.quarantined if tail.is_damage]
+    torn = [tail for tail in spool.quarantined if not tail.is_damage]
+    if damaged:
+        yield Finding(
+            severity="error",
+            check="quarantined_damage",
+            count=len(damaged),
+            what=f"{_bytes(damaged)} are no record cut short: records that had been acknowledged"
+            " were changed on the disk, and these bytes are in no books",
+            do="keep the files and see to the disk; bill the span from the invoice (gaps name the"
+            " writers)",
+        )
+    if torn:
         yield Finding(
             severity="warning",
             check="quarantined",
-            count=spool.quarantined,
-            what=f"torn tails in {spool.folder / 'quarantine'}: a process or disk died in"
-            " the middle of a record that nobody had acknowledged",
-            do="keep them until the period is reconciled with the invoice, then delete them",
+            count=len(torn),
+            what=f"{_bytes(torn)}: a record cut short by a crash (then nobody had acknowledged it)"
+            " or damage to records that had been acknowledged: the bytes alone do not tell",
+            do="keep them; a gap in the same writer's numbers, or the invoice, tells which it was",
         )
+
+
+def _bytes(tails: list[Tail]) -> str:
+    said = ", ".join(f"{tail.path.name} ({tail.size_bytes:,} bytes)" for tail in tails[:4])
+    more = ", ..." if len(tails) > 4 else ""
+    return f"torn tails in {tails[0].path.parent}: {said}{more}"
 
 
 def of_place(what: str, path: Path, mounts: Path = _MOUNTS) -> Iterator[Finding]:

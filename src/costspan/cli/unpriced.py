@@ -8,7 +8,17 @@ from typing import Any
 
 from costspan.cli.exits import OK
 from costspan.cli.moments import when
-from costspan.cli.printing import Column, Page, amount, print_csv, print_json, to_stderr
+from costspan.cli.printing import (
+    Block,
+    Column,
+    Page,
+    amount,
+    joined,
+    print_csv,
+    print_json,
+    text_of,
+    to_stderr,
+)
 from costspan.core.decide.decision import UNATTRIBUTED
 from costspan.core.money import format_usd
 from costspan.core.read.books import Books
@@ -44,15 +54,28 @@ def _print(page: Page, url: str, what: str, rows: list[dict[str, Any]]) -> None:
     columns = [
         name for name in _COLUMNS if name in ("cost", "why") or any(row[name] for row in rows)
     ]
+    if page.is_terminal:  # a reason is a sentence: side by side with ids it has no room
+        page.tree(_block(row) for row in rows)
+    else:
+        _table(page, columns, rows)
+    page.line()
+    page.line(f"{len(rows)} {what}; costspan explain EVENT says everything about one")
+
+
+def _block(row: dict[str, Any]) -> Block:
+    facts = joined(*(row[name] or "" for name in ("started", "kind", "name", "model", "outcome")))
+    lines = [("what", facts), ("cost", amount(row["cost"])), ("why", text_of(row["why"]))]
+    return Block(text_of(row["event"]), lines, [])
+
+
+def _table(page: Page, columns: list[str], rows: list[dict[str, Any]]) -> None:
     page.table(
-        [Column(name, name == "cost") for name in columns],
+        [Column(name, name == "cost", whole=name == "event") for name in columns],
         (
             [amount(row["cost"]) if name == "cost" else row[name] or "" for name in columns]
             for row in rows
         ),
     )
-    page.line()
-    page.line(f"{len(rows)} {what}; costspan explain EVENT says everything about one")
 
 
 def _unattributed(books: Books, selection: Selection) -> Iterator[dict[str, Any]]:
