@@ -41,10 +41,10 @@ class ScenarioFile:
     def __init__(self, plain: Mapping[str, Any], name: str = "scenario file") -> None:
         if plain.get("schema", SCHEMA) != SCHEMA:
             raise ScenarioError(f"{name}: schema is {plain.get('schema')!r}, not {SCHEMA!r}")
-        aliases = plain.get("aliases") or {}
+        aliases = _named(plain, "aliases")
         self.books = [
             PriceBook.from_table(book, table, {k: v for k, v in aliases.items() if v in table})
-            for book, table in (plain.get("price_books") or {}).items()
+            for book, table in _named(plain, "price_books").items()
         ]
         names = [book.id for book in self.books]
         self.default_book = DEFAULT_BOOK if DEFAULT_BOOK in names or not names else names[0]
@@ -105,7 +105,7 @@ class ScenarioFile:
                 settle(settlement, [], [Policy(rules.sha256, hashes, 0, "scenario")])
                 directory = [
                     SessionOwner(session, tenant, "scenario", 0)
-                    for session, tenant in (scenario.get("sessions") or {}).items()
+                    for session, tenant in _named(scenario, "sessions").items()
                 ]
                 settle(settlement, [], directory)
             for batch in batches:
@@ -131,6 +131,11 @@ def observation_of(delivery: Mapping[str, Any]) -> Observation:
         if moment is not None:
             fields[ours] = _nanoseconds(moment) if isinstance(moment, str) else moment
     return clean.observation(fields)
+
+
+def _named(plain: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A table of a file; empty where it is absent or null."""
+    return cast("dict[str, Any]", plain.get(key) or {})
 
 
 def _about(seen: Observation) -> set[str]:
