@@ -53,13 +53,25 @@ def record(details: Details, batch: object, context: Context, facts: dict[str, A
     result = _RESULTS.get(str(reply.read(batch, "status")))
     if result is None:
         return
-    models: list[Any] | None = reply.read(reply.read(batch, "_hidden_params"), "batch_models")
-    ran: Any = models[0] if models else reply.read(batch, "model")
     said.update(reply.usage_of(details, batch))
-    said["executed_model"] = model_name(ran)
+    models = _models(batch, identity)
+    if len(models) == 1:
+        (said["executed_model"],) = models
+    elif models:  # one usage of several models has no price: unknown, and said so
+        said["flags"] = ("batch_of_several_models",)
     said["provider_result"] = result
     said["ended_at"] = _ns(reply.read(batch, "completed_at"))
     evidence(**said)
+
+
+def _models(batch: object, identity: str) -> set[str]:
+    """The models that ran. LiteLLM takes a batch id given by position for a model: it is none."""
+    listed: Any = reply.read(reply.read(batch, "_hidden_params"), "batch_models")
+    for named in (listed or (), (reply.read(batch, "model"),)):
+        names = {name for model in named if (name := model_name(model)) and name != identity}
+        if names:
+            return names
+    return set()
 
 
 def _ns(seconds: object) -> int | None:
