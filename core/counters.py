@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler or finalizer may count in the middle of a count
 _counts: Counter[str] = Counter()
 
 
@@ -24,5 +24,5 @@ def snapshot() -> dict[str, int]:
 def after_fork() -> None:
     """A child starts at zero, with a lock that no thread of the parent can hold."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _counts.clear()
