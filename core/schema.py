@@ -181,6 +181,10 @@ FIELDS: tuple[str, ...] = Observation.__struct_fields__
 def json_schema() -> dict[str, Any]:
     """The published JSON Schema of the wire format."""
     schema = msgspec.json.schema(Observation)
+    for defined in schema["$defs"].values():
+        if "description" in defined:  # its indentation depends on the version of Python
+            lines = str(defined["description"]).splitlines()
+            defined["description"] = "\n".join(line.strip() for line in lines)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = f"costspan observation, version {SCHEMA_VERSION}"
     return schema
