@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -74,9 +74,9 @@ class RuleSet(msgspec.Struct, frozen=True, dict=True):
         """The hash that a decision names: of the canonical JSON of every table and knob."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
 
-    def to_bytes(self) -> bytes:
-        """Canonical JSON, readable by `from_bytes`."""
-        plain = {
+    def plain(self) -> dict[str, Any]:
+        """Every table and knob as plain JSON values."""
+        return {
             "profile": self.profile,
             "knobs": self.knobs,
             "tables": {
@@ -93,7 +93,10 @@ class RuleSet(msgspec.Struct, frozen=True, dict=True):
                 for name, rules in self.tables.items()
             },
         }
-        return msgspec.json.encode(plain, order="sorted")
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON, readable by `from_bytes`."""
+        return msgspec.json.encode(self.plain(), order="sorted")
 
     @classmethod
     def from_bytes(cls, data: bytes) -> RuleSet:

@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(rules: RuleSet, as_json: bool) -> int:
     if as_json:
-        print_json({"sha256": rules.sha256, **_plain(rules)})
+        print_json({"sha256": rules.sha256, **rules.plain()})
         return OK
     page = Page()
     page.line(joined(Text(f"profile {rules.profile}", "bold"), f"rules {rules.sha256[:12]}"))
@@ -115,7 +115,7 @@ def _list_ledger(options: argparse.Namespace) -> int:
         for each in policies
     ]
     if options.json:
-        in_force = _plain(rules[policies[-1].rules]) if policies else None
+        in_force = rules[policies[-1].rules].plain() if policies else None
         print_json({"policies": plain, "in_force": in_force})
         return OK
     page = Page()
@@ -134,26 +134,6 @@ def _list_ledger(options: argparse.Namespace) -> int:
     )
     page.line()
     return _list(rules[policies[-1].rules], False) if policies else OK
-
-
-def _plain(rules: RuleSet) -> dict[str, Any]:
-    return {
-        "profile": rules.profile,
-        "knobs": rules.knobs,
-        "tables": {
-            name: [
-                {
-                    "id": rule.id,
-                    "when": {feature: sorted(values) for feature, values in rule.when},
-                    "then": rule.then,
-                    "because": rule.because,
-                    "builtin": rule.builtin,
-                }
-                for rule in found
-            ]
-            for name, found in rules.tables.items()
-        },
-    }
 
 
 def _when(conditions: Iterable[tuple[str, frozenset[str]]]) -> str:
@@ -206,7 +186,7 @@ def _profile(options: argparse.Namespace) -> int:
     names = [options.name] if options.name else list(profile_names())
     profiles = {name: load_profile(name) for name in names}
     if options.json:
-        print_json({name: _plain(rules) for name, rules in profiles.items()})
+        print_json({name: rules.plain() for name, rules in profiles.items()})
         return OK
     page = Page()
     columns = [Column("knob"), *(Column(name) for name in names), Column("can be", style="dim")]
