@@ -156,10 +156,9 @@ class _Sending(Progress):
                 self._line.wait(hold)
                 hold = None
             self._line.wait(answer.pause_seconds)
-            is_last = number == len(frames)
-            if is_last:
+            if self.sent == self.total:  # A client may leave before the last frame, content in hand.
                 self._ending()
-            self._line.send_event(frame.data, is_last)
+            self._line.send_event(frame.data, is_last=number == len(frames))
             self.sent += frame.content
 
     def _abort(self) -> None:

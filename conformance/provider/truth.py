@@ -82,9 +82,9 @@ class Row:
 class TruthLedger:
     """Append-only rows, safe to use from many threads.
 
-    A client may look as soon as it has the last byte, before the thread that sent it has written
-    the row. So a request is marked as ending just before its last byte, and readers wait for
-    those.
+    A client may look as soon as it has all content, before the thread that sent it has written
+    the row. So a request is marked as ending when only its closing frames are left, and readers
+    wait for those.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class TruthLedger:
             return self._last
 
     def ending(self, seq: int) -> None:
-        """The last bytes of this reply go out next."""
+        """What a client waits for is out; only the end of this reply is left."""
         with self._changed:
             self._ending.add(seq)
 
