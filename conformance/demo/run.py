@@ -16,12 +16,7 @@ import costspan
 from costspan.adapters import litellm as litellm_adapter
 from costspan.conformance.demo.app import Application
 from costspan.conformance.demo.traffic import Ask, send_all
-from costspan.conformance.provider import (
-    DEFAULT_ALIASES,
-    DEFAULT_PRICES,
-    InvoiceLine,
-    LoopbackProvider,
-)
+from costspan.conformance.provider import InvoiceLine, LoopbackProvider, contract_toml
 from costspan.core.read.books import Books
 
 
@@ -114,15 +109,3 @@ class _Server(uvicorn.Server):
     async def serve_and_flush(self, sockets: list[socket.socket]) -> None:
         await self.serve(sockets)
         await litellm_adapter.flush()
-
-
-def contract_toml() -> str:
-    """The provider's price list as the operator's contract file."""
-    lines = ["[book]", 'id = "demo-contract"', "", "[aliases]"]
-    lines += [f'"{dated}" = "{model}"' for dated, model in DEFAULT_ALIASES.items()]
-    for name, rates in DEFAULT_PRICES.items():
-        model, _, tier = name.partition("#")
-        lines += ["", "[[price]]", f'model = "{model}"']
-        lines += [f'tier = "{tier}"'] if tier else []
-        lines += [f'{component} = "{rate}"' for component, rate in rates.items()]
-    return "\n".join(lines) + "\n"

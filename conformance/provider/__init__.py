@@ -20,6 +20,7 @@ How to script it, in process or inside a message: ``costspan.conformance.provide
 
 from costspan.conformance.provider.call import Call
 from costspan.conformance.provider.command import main
+from costspan.conformance.provider.contract import contract_toml
 from costspan.conformance.provider.invoice import InvoiceLine
 from costspan.conformance.provider.prices import DEFAULT_ALIASES, DEFAULT_PRICES
 from costspan.conformance.provider.server import LoopbackProvider
@@ -35,5 +36,6 @@ __all__ = [
     "Row",
     "ScriptError",
     "Step",
+    "contract_toml",
     "main",
 ]

@@ -62,6 +62,7 @@ def serve(backend: Backend, line: Line, caller: Caller, read_body: Callable[[], 
     call, answer = None, None
     try:
         call, answer = _read(backend, caller, read_body)
+        backend.ledger.understood(answer.step.case)
     except BadRequest as error:
         answer = Answer.of_failure(Failure(400, str(error)))
     except Exception:  # A script's predicate may raise anything: the row is written all the same.
@@ -156,7 +157,7 @@ class _Sending(Progress):
                 self._line.wait(hold)
                 hold = None
             self._line.wait(answer.pause_seconds)
-            if self.sent == self.total:  # A client may leave before the last frame, content in hand.
+            if self.sent == self.total:  # A client may leave here, content in hand.
                 self._ending()
             self._line.send_event(frame.data, is_last=number == len(frames))
             self.sent += frame.content

@@ -143,6 +143,10 @@ class LoopbackProvider:
         """Wait until ``count`` requests have arrived, finished or not; False when late."""
         return self._backend.ledger.wait_received(count, seconds)
 
+    def wait_case(self, case: str, seconds: float = 10.0) -> bool:
+        """Wait until a request whose directive names ``case`` has been read; False when late."""
+        return self._backend.ledger.wait_case(case, seconds)
+
     @property
     def bugs(self) -> tuple[str, ...]:
         """Tracebacks of what went wrong inside the provider; tests expect none."""

@@ -92,6 +92,7 @@ class TruthLedger:
         self._rows: dict[int, Row] = {}
         self._open: set[int] = set()
         self._ending: set[int] = set()
+        self._cases: set[str] = set()
         self._last = 0
 
     def open(self) -> int:
@@ -101,6 +102,13 @@ class TruthLedger:
             self._open.add(self._last)
             self._changed.notify_all()
             return self._last
+
+    def understood(self, case: str | None) -> None:
+        """A request of this ``case`` has been read, and is about to be answered."""
+        if case is not None:
+            with self._changed:
+                self._cases.add(case)
+                self._changed.notify_all()
 
     def ending(self, seq: int) -> None:
         """What a client waits for is out; only the end of this reply is left."""
@@ -133,6 +141,11 @@ class TruthLedger:
         """Wait until ``count`` requests have arrived; False when ``seconds`` passed first."""
         with self._changed:
             return self._changed.wait_for(lambda: self._last >= count, seconds)
+
+    def wait_case(self, case: str, seconds: float) -> bool:
+        """Wait until a request of this ``case`` has been read; False when late."""
+        with self._changed:
+            return self._changed.wait_for(lambda: case in self._cases, seconds)
 
     def totals(self, by: Total) -> dict[str | None, int]:
         """Cost in pico-USD per value of a row's field; unbilled requests count 0."""

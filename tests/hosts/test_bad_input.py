@@ -12,8 +12,7 @@ import pytest
 
 import costspan
 from costspan.adapter import Attempt
-from costspan.conformance.demo.run import contract_toml
-from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider
+from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider, contract_toml
 from costspan.core import runtime
 from costspan.core.journal import spool
 

@@ -12,8 +12,7 @@ import pytest
 
 import costspan
 from costspan.adapters.asgi import AttributionMiddleware
-from costspan.conformance.demo.run import contract_toml
-from costspan.conformance.provider import LoopbackProvider
+from costspan.conformance.provider import LoopbackProvider, contract_toml
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 # Warnings of the host libraries about themselves and each other are not what is tested here.

@@ -13,8 +13,7 @@ import pytest
 
 import costspan
 from costspan.conformance import rivals
-from costspan.conformance.demo.run import contract_toml
-from costspan.conformance.provider import LoopbackProvider
+from costspan.conformance.provider import LoopbackProvider, contract_toml
 from costspan.core.money import parse_usd
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"

@@ -1,0 +1,1 @@
+"""The drivers that costspan ships, one host a file."""

@@ -1,0 +1,122 @@
+"""The pytest side of `pytest --pyargs costspan.conformance --adapter module:Driver`.
+
+Adds the option, loads the drivers, and prints the matrix of scenarios and adapters at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from costspan.conformance.suite.driver import Driver
+from costspan.conformance.suite.script import shipped
+
+SHIPPED = ("litellm_sdk",)
+"""The drivers that come with costspan, by module; played where no --adapter is given."""
+
+_drivers: list[type[Driver]] = []
+_cells: dict[tuple[str, str], dict[str, str]] = {}
+_places: dict[str, tuple[str, str, str]] = {}
+_MARKS = {"passed": "ok", "failed": "FAIL", "xfailed": "known", "skipped": "-"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--adapter module:Driver`, as often as there are adapters to check."""
+    group = parser.getgroup("costspan")
+    group.addoption(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="MODULE:DRIVER",
+        help="check this driver (default: those that costspan ships)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the drivers: from the folder pytest was called in, or installed."""
+    here = str(config.invocation_params.dir)
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    _drivers[:] = [load(name) for name in config.getoption("--adapter") or _shipped()]
+
+
+def _shipped() -> Iterable[str]:
+    return (f"costspan.conformance.drivers.{module}:driver" for module in SHIPPED)
+
+
+def drivers() -> list[type[Driver]]:
+    """The drivers of this run."""
+    return list(_drivers)
+
+
+def load(name: str) -> type[Driver]:
+    """The driver class named `module:attribute`.
+
+    Raises:
+        pytest.UsageError: if there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = getattr(import_module(module), attribute or "driver")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise pytest.UsageError(f"--adapter {name}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise pytest.UsageError(f"--adapter {name}: {found!r} is no subclass of Driver")
+    return found
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Remember which test is which cell of the matrix."""
+    for item in session.items:
+        driver = getattr(getattr(item, "cls", None), "driver", None)
+        params = getattr(getattr(item, "callspec", None), "params", {})
+        if driver is not None and "scenario" in params:
+            _places[item.nodeid] = (params["scenario"].id, driver.name, params["mode"])
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note how a cell came out."""
+    if report.nodeid not in _places:
+        return
+    outcome: str = "xfailed" if hasattr(report, "wasxfail") else report.outcome
+    if report.when == "call" or outcome != "passed":
+        scenario, driver, mode = _places[report.nodeid]
+        _cells.setdefault((scenario, driver), {})[mode] = outcome
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the matrix."""
+    if not _cells:
+        return
+    names = list(dict.fromkeys(driver for _, driver in _cells))
+    table = Table(title="conformance", title_justify="left", box=None, pad_edge=False)
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=58)
+    for name in names:
+        table.add_column(name, justify="center")
+    for scenario in shipped():
+        row = [_cell(_cells.get((scenario.id, name), {})) for name in names]
+        if any(row):
+            table.add_row(scenario.id, scenario.title, *row)
+    width = 66 + sum(len(name) + 2 for name in names)
+    console = Console(file=terminalreporter._tw._file, width=width, highlight=False, markup=False)
+    terminalreporter.write_line("")
+    console.print(table)
+    terminalreporter.write_line(
+        "ok: the books are right, in threads and on the loop; -: not claimed; known: fails for a"
+        " written reason; FAIL: the books are wrong"
+    )
+
+
+def _cell(outcomes: dict[str, str]) -> str:
+    """One word for both modes: the worst that happened, and `-` where nothing was played."""
+    for outcome in ("failed", "xfailed", "passed", "skipped"):
+        if outcome in outcomes.values():
+            return _MARKS[outcome]
+    return ""

@@ -1,0 +1,1 @@
+"""The machinery of the suite: scripts, their play through a driver, and the judgement."""

@@ -1,0 +1,253 @@
+"""What a host's driver is: the class that a third party subclasses.
+
+A driver makes calls through its real host, as an application would: it knows nothing of the books.
+It says what its host can do (`can`, of `CAPABILITIES`); what it does not claim is skipped with that
+reason. Scenarios that are known to fail are named in `known_failures`, each with its reason, and
+must go on failing. The smallest driver has a name, a few capabilities, and `ask`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import costspan
+from costspan.conformance.provider import LoopbackProvider
+from costspan.conformance.suite.script import Agent, Batch, Call, Mode
+
+Messages = list[dict[str, Any]]
+"""Messages as OpenAI's wire has them."""
+
+CAPABILITIES: Mapping[str, str] = {
+    # How the application calls.
+    "sync": "calls from plain threads",
+    "async": "calls on an event loop",
+    "chat": "chat completions",
+    "embeddings": "embeddings",
+    "responses": "OpenAI's Responses API",
+    "messages": "Anthropic's Messages API",
+    "stream": "streamed answers",
+    "unasked_usage": "streams that do not ask for usage",
+    "structured": "answers forced into a function's arguments",
+    "several": "several answers to one prompt (n > 1)",
+    "tier": "service tiers",
+    "route": "route names that are no models",
+    "mock": "answers that no provider gave",
+    "batch": "batch jobs",
+    # What goes wrong on the way.
+    "timeout": "gives up on a slow provider",
+    "cancel": "calls cancelled before the reply",
+    "abandon": "streams dropped by their reader",
+    "close": "streams closed by their reader",
+    "cancel_stream": "streams whose reader is cancelled",
+    "host_retries": "the host tries again, attempt by attempt",
+    "sdk_retries": "the SDK under the host tries again, unseen",
+    "fallback": "another model stands in",
+    "no_fallbacks": "an empty list of fallbacks",
+    "exact_cache": "answers from an exact cache",
+    "semantic_cache": "answers from a semantic cache",
+    # Who it is for, and why.
+    "work": "in-process code names the cause",
+    "tool": "paid tools",
+    "verdict": "a guardrail's verdict on an answer",
+    "retrieval": "retrievers",
+    "agent": "a loop of model and tools",
+    "agent_policy": "an agent's retry policy",
+    "agent_middleware": "an agent's retry and fallback middleware",
+    "summarize": "an agent that summarises its history",
+    "together": "branches side by side",
+    "background": "work that outlives its request",
+    "owner": "in-process code names the owner",
+    "remote": "another service does a part",
+    "claims_metadata": "a caller that asserts things in metadata",
+    "claims_headers": "a caller that asserts things in headers",
+    # What is odd about the host in a scenario.
+    "registered_twice": "the same callback is registered twice",
+    "failing_callback": "somebody else's callback raises",
+    "reused_metadata": "one metadata dict for all calls",
+    "no_log": "callers that ask not to be logged",
+    "loop_closes": "the event loop ends right after the last call",
+    "base_http_middleware": "a BaseHTTPMiddleware in the stack",
+    "bound_in_dependency": "a dependency names the owner after authentication",
+    "websocket": "calls made in a websocket",
+    "streaming_response": "calls made while the response streams",
+    "background_task": "calls made after the response was sent",
+    "client_leaves": "the client of the request disconnects",
+    "queue_worker": "a worker that outlives all requests",
+    "metered_gateway": "a gateway that meters what the client sees too",
+}
+"""Everything a driver may claim."""
+
+_HOST_OPTIONS = frozenset(list(CAPABILITIES)[list(CAPABILITIES).index("registered_twice") :])
+
+
+class Who(NamedTuple):
+    """Who a part of a script is for. `tenant` None is nobody."""
+
+    tenant: str | None
+    session: str | None = None
+
+
+class ToolCall(NamedTuple):
+    """A tool that a model called; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+class Reply(NamedTuple):
+    """What a model answered; the provider's id of it where the host tells."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    response_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One call to make: what to ask, what tools to offer, and for whom.
+
+    Attributes:
+        call: The options of the call.
+        messages: What is sent; the provider's directives are in it.
+        tools: Names of the tools that are offered; each takes one string `q`.
+        who: For hosts that authenticate. In-process hosts find the owner in costspan's context.
+        piece: Call it for each piece of content of a stream. True says: the reader leaves here.
+    """
+
+    call: Call
+    messages: Messages
+    who: Who
+    tools: tuple[str, ...] = ()
+    piece: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last message."""
+        return str(self.messages[-1]["content"])
+
+
+@dataclass(frozen=True)
+class AgentAsk:
+    """An agent to run: `tools` run themselves, `atools` on the event loop; each takes `q`."""
+
+    agent: Agent
+    prompt: str
+    who: Who
+    tools: Mapping[str, Callable[[str], str]]
+    atools: Mapping[str, Callable[[str], Awaitable[str]]]
+
+
+class Driver:
+    """A host that plays scripts. Subclass it; raise nothing of your own.
+
+    Attributes:
+        name: How the matrix calls it.
+        can: What it claims, of `CAPABILITIES`.
+        known_failures: Scenario id (or `ID-mode`) to the reason why its host cannot do it right.
+        has_agents: Whether it runs agents itself; otherwise the suite plays the loop by `ask`.
+    """
+
+    name: ClassVar[str] = ""
+    can: ClassVar[frozenset[str]] = frozenset()
+    known_failures: ClassVar[Mapping[str, str]] = {}
+    has_agents: ClassVar[bool] = False
+
+    def open(self, provider: LoopbackProvider, scratch: Path) -> None:
+        """Make the host ready, once; the provider's `base_url` and `url` are where it calls."""
+        self.provider = provider
+        self.scratch = scratch
+
+    def close(self) -> None:
+        """Take the host down again."""
+
+    def gateways(self, host: tuple[str, ...]) -> tuple[str, ...]:
+        """Base URLs that are metered themselves, where the scenario's host options ask for it."""
+        return ()
+
+    def begin(self, options: frozenset[str]) -> None:
+        """Before each scenario: register costspan with the host; `options` are what it needs."""
+
+    def end(self) -> None:
+        """After each scenario: leave the host as it was found."""
+
+    def ask(self, ask: Ask) -> Reply:
+        """Make a call and wait for it."""
+        raise NotImplementedError
+
+    async def aask(self, ask: Ask) -> Reply:
+        """Make a call on the event loop."""
+        raise NotImplementedError
+
+    def run_agent(self, ask: AgentAsk) -> None:
+        """Run an agent of the host's framework (where `has_agents`)."""
+        raise NotImplementedError
+
+    async def arun_agent(self, ask: AgentAsk) -> None:
+        """Run an agent on the event loop."""
+        raise NotImplementedError
+
+    def retrieve(self, body: Callable[[], None]) -> None:
+        """Run `body` inside a retriever of the host's framework."""
+        raise NotImplementedError
+
+    async def aretrieve(self, body: Callable[[], Awaitable[None]]) -> None:
+        """Run `body` inside a retriever, on the event loop."""
+        raise NotImplementedError
+
+    def serve(self, who: Who, body: Callable[[], None]) -> None:
+        """Run `body` for `who`, as the host's application would: in a request of theirs."""
+        with costspan.attribute(who.tenant, session=who.session):
+            body()
+
+    async def aserve(self, who: Who, body: Callable[[], Awaitable[None]]) -> None:
+        """Run `body` for `who` on the event loop."""
+        with costspan.attribute(who.tenant, session=who.session):
+            await body()
+
+    def remote(self, who: Who, body: Callable[[], None], replayed_by: str | None) -> None:
+        """Run `body` in another service that got the signed context of here."""
+        raise NotImplementedError
+
+    async def aremote(
+        self, who: Who, body: Callable[[], Awaitable[None]], replayed_by: str | None
+    ) -> None:
+        """Run `body` in another service, on its event loop."""
+        raise NotImplementedError
+
+    def batch(self, batch: Batch, lines: list[tuple[str, Messages]]) -> None:
+        """Send a batch job of these (tenant, messages) and poll it to its end, and after."""
+        raise NotImplementedError
+
+    async def abatch(self, batch: Batch, lines: list[tuple[str, Messages]]) -> None:
+        """Send a batch job and poll it, on the event loop."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Wait until the host has handed over its last callbacks."""
+
+    async def afinish(self) -> None:
+        """Wait for the last callbacks, on the event loop that made the calls."""
+
+    def spools(self) -> list[Path]:
+        """Spools of other processes of this host, complete once this returns."""
+        return []
+
+
+def missing(driver: Driver, needed: frozenset[str]) -> list[str]:
+    """What of `needed` the driver does not claim, in words."""
+    return [f"{each} ({CAPABILITIES[each]})" for each in sorted(needed - driver.can)]
+
+
+def option_names(host: tuple[str, ...], mode: Mode) -> frozenset[str]:
+    """The capabilities that a scenario's host options and mode ask for.
+
+    Raises:
+        ValueError: for an option that nobody knows.
+    """
+    if unknown := set(host) - _HOST_OPTIONS:
+        raise ValueError(f"no such host option: {', '.join(sorted(unknown))}")
+    return frozenset((*host, mode))

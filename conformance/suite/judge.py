@@ -1,0 +1,197 @@
+"""Compares what a play left in the books with what the scenario and the provider say.
+
+Three witnesses must agree: the expected books, worked out by hand; the provider's truth ledger,
+tenant by tenant; and its invoice. What differs is said in words, with the likely cause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from costspan.conformance.provider.truth import Row
+from costspan.conformance.suite.play import Played
+from costspan.conformance.suite.script import Scenario
+from costspan.core.money import format_usd, parse_usd
+from costspan.core.read.books import Books
+
+LISTED = frozenset({"identity_conflict", "conflict", "unmatched", "unmatched_downstream"})
+"""Lists of observations that no scenario leaves behind."""
+
+Line = tuple[str, str]
+Ledger = dict[Line, tuple[int, int]]
+
+
+class Found(NamedTuple):
+    """What is in the books: pico-USD by (owner, bucket), and how many events of each fate."""
+
+    ledger: Ledger
+    drivers: Counter[str]
+    fates: Counter[str]
+    flags: frozenset[str]
+    problems: list[str]
+
+
+def judge(
+    scenario: Scenario,
+    played: Played,
+    books: Books,
+    truth: Sequence[Row],
+    bugs: Sequence[str],
+) -> list[str]:
+    """What is wrong, a line each; empty where all three witnesses agree.
+
+    Args:
+        scenario: What was played.
+        played: What came of it.
+        books: What costspan made of it.
+        truth: The provider's rows of this play.
+        bugs: What went wrong inside the provider.
+    """
+    found = _found(books)
+    wrong = [*played.problems, *found.problems]
+    wrong += _against_expected(scenario, found)
+    wrong += _against_truth(scenario, played, found, truth)
+    wrong += [f"the provider itself failed: {bug}" for bug in bugs]
+    return wrong
+
+
+def report(scenario: Scenario, wrong: Iterable[str], where: str) -> str:
+    """A failure message: rule, books expected and found, likely cause."""
+    lines = [f"{scenario.id} {scenario.title!r} on {where}: the books are wrong"]
+    lines += [f"  {each}" for each in wrong]
+    lines.append(f"  proves  {', '.join(scenario.proves)}")
+    lines.append(f"  arith   {scenario.arith}")
+    lines.append(f"  likely  {scenario.likely}")
+    return "\n".join(lines)
+
+
+def expected_ledger(scenario: Scenario) -> Ledger:
+    """The expected lines of all tenants, in pico-USD."""
+    lines: Ledger = {}
+    for tenant, factor in scenario.tenants.items():
+        for owner, buckets in scenario.expected.ledger.items():
+            for bucket, amounts in buckets.items():
+                line = (tenant if owner == "$tenant" else owner, bucket)
+                cost, charge = lines.get(line, (0, 0))
+                more = parse_usd(amounts.cost)
+                billed = more if amounts.charge is None else parse_usd(amounts.charge)
+                if owner.startswith("@") and amounts.charge is None:
+                    billed = 0
+                lines[line] = (cost + more * factor, charge + billed * factor)
+    return {line: amounts for line, amounts in lines.items() if any(amounts)}
+
+
+def _found(books: Books) -> Found:
+    totals = books.totals()
+    lines: dict[Line, list[int]] = {}
+    drivers: Counter[str] = Counter()
+    fates: Counter[str] = Counter()
+    flags: set[str] = set()
+    for event in books.events():
+        fate = _fate(event)
+        fates[fate] += 1
+        flags.update(event.get("flags", ()))
+        if fate != "priced":
+            continue
+        if "flat_cost" not in event:
+            drivers[event.get("driver") or ""] += parse_usd(event["cost"])
+        for share in event["shares"]:
+            line = lines.setdefault((share["owner"], share["bucket"]), [0, 0])
+            line[0] += parse_usd(share["cost"])
+            line[1] += parse_usd(share["charge"])
+    problems: list[str] = []
+    if not totals["balanced"]:
+        problems.append("the books do not balance: cost is not tenants + platform + unattributed")
+    for name, number in books.ledger.counts().items():
+        if number and name in (
+            "identity_conflict",
+            "conflict",
+            "unmatched",
+            "unmatched_downstream",
+        ):
+            problems.append(f"{number} observations are listed as {name}")
+    ledger = {line: (cost, charge) for line, (cost, charge) in lines.items() if cost or charge}
+    return Found(ledger, drivers, fates, frozenset(flags), problems)
+
+
+def _fate(event: Mapping[str, Any]) -> str:
+    """priced, free, estimated, unmeasured, unpriced or open."""
+    if event["outcome"] == "open":
+        return "open"
+    cost = event.get("cost")
+    if cost is None:
+        return "unpriced" if event.get("usage") else "unmeasured"
+    if event.get("usage_source") == "estimated":
+        return "estimated"
+    return "priced" if parse_usd(cost) or parse_usd(event["charge"] or "0") else "free"
+
+
+def _against_expected(scenario: Scenario, found: Found) -> list[str]:
+    expected = expected_ledger(scenario)
+    wrong: list[str] = []
+    for line in sorted(expected.keys() | found.ledger.keys()):
+        wanted, got = expected.get(line, (0, 0)), found.ledger.get(line, (0, 0))
+        if wanted != got:
+            wrong.append(
+                f"{line[0]} {line[1]}: expected cost {format_usd(wanted[0])} charge"
+                f" {format_usd(wanted[1])}, found cost {format_usd(got[0])} charge"
+                f" {format_usd(got[1])} ({_ratio(got[0], wanted[0])})"
+            )
+    tenants = len(scenario.tenants)
+    said = scenario.expected
+    for fate, wanted_events in (("priced", said.priced), ("unpriced", said.unpriced)):
+        if found.fates[fate] != wanted_events * tenants:
+            wrong.append(
+                f"{fate} events: expected {wanted_events * tenants}, found {found.fates[fate]}"
+            )
+    wrong += [f"no event is flagged {flag!r}" for flag in said.flags if flag not in found.flags]
+    return wrong
+
+
+def _ratio(got: int, wanted: int) -> str:
+    if not wanted:
+        return "expected nothing there"
+    return "lost" if not got else f"{got / wanted:.2f} of what it should be"
+
+
+def _against_truth(
+    scenario: Scenario, played: Played, found: Found, truth: Sequence[Row]
+) -> list[str]:
+    """The provider's books, tenant by tenant; what never reached the client must be visible."""
+    told: Counter[str] = Counter()
+    lost: list[Row] = []
+    for row in truth:
+        if not row.billed or row.executed_model in scenario.unpriced_models:
+            continue
+        if row.reported and row.case not in played.left:
+            told[row.tenant or ""] += row.cost_pico
+        else:
+            lost.append(row)
+    wrong: list[str] = []
+    for tenant in sorted(told.keys() | found.drivers.keys()):
+        if told[tenant] != found.drivers[tenant]:
+            wrong.append(
+                f"the provider billed {format_usd(told[tenant])} for what {tenant or 'nobody'}"
+                f" caused, the ledger says {format_usd(found.drivers[tenant])}"
+            )
+    wanted = scenario.expected.lost * len(scenario.tenants)
+    if len(lost) != wanted:
+        wrong.append(
+            f"the script was to lose the usage of {wanted} requests, and lost {len(lost)}:"
+            f" {_named(lost)}"
+        )
+    hidden = scenario.expected.hidden * len(scenario.tenants)
+    visible = found.fates["open"] + found.fates["unmeasured"] + found.fates["estimated"]
+    if visible != len(lost) - hidden:
+        wrong.append(
+            f"{len(lost)} billed requests never told their usage ({_named(lost)}), of which"
+            f" {hidden} are hidden in the host's SDK; the books show {visible} events as open,"
+            " unmeasured or estimated"
+        )
+    return wrong
+
+
+def _named(rows: Iterable[Row]) -> str:
+    return ", ".join(f"{row.tenant}'s {row.purpose}" for row in rows) or "none"

@@ -1,0 +1,396 @@
+"""Plays a scenario's script through a driver: in threads, or on an event loop.
+
+The player is written once, as coroutines. In sync mode they call the driver's blocking methods and
+never suspend, so `drive` runs them to their end in whatever thread they are in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
+from typing import Any, TypeVar, cast
+
+import costspan
+from costspan.adapter import evidence
+from costspan.conformance.suite.driver import AgentAsk, Ask, Driver, Messages, Reply, Who
+from costspan.conformance.suite.script import (
+    Agent,
+    Background,
+    Batch,
+    Call,
+    Mode,
+    Owner,
+    Remote,
+    Retrieval,
+    Scenario,
+    Step,
+    Together,
+    Tool,
+    ToolStep,
+    Work,
+)
+from costspan.core.money import format_usd, parse_usd
+
+T = TypeVar("T")
+
+_cases = count(1)  # A provider is shared by all plays of a session: no case comes twice.
+
+WAIT_SECONDS = 60.0
+TURNS_MAX = 12
+_TOKENS = frozenset(
+    "in out cached cache_write cache_write_1h reasoning audio_in audio_out web_searches".split()
+)
+
+
+class Played:
+    """What came of a play, beside the books.
+
+    Attributes:
+        problems: What the host did that the script did not ask for, in words.
+        left: Cases whose reader left before the end: their usage need not have reached it.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.left: set[str] = set()
+
+
+def play(scenario: Scenario, mode: Mode, driver: Driver) -> Played:
+    """Play for all tenants at once and wait until the host has handed over its callbacks.
+
+    Raises nothing of the host's: what it raised against the script is in `problems`.
+    """
+    played = Played()
+    players = [
+        _Player(driver, mode, tenant, factor, played) for tenant, factor in scenario.tenants.items()
+    ]
+    if mode == "async":
+        asyncio.run(_play_async(players, scenario.script, driver))
+        return played
+    together = threading.Barrier(len(players), timeout=WAIT_SECONDS)
+
+    def one(player: _Player) -> None:
+        together.wait()
+        drive(player.play(scenario.script))
+
+    with ThreadPoolExecutor(len(players)) as threads:
+        list(threads.map(one, players))
+    driver.finish()
+    return played
+
+
+async def _play_async(players: list[_Player], script: tuple[Step, ...], driver: Driver) -> None:
+    await asyncio.gather(*(player.play(script) for player in players))
+    await driver.afinish()
+
+
+def drive(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, in this thread.
+
+    Raises:
+        RuntimeError: if it does suspend: a driver's blocking method was not blocking.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError("a step suspended in sync mode")
+
+
+class _Player:
+    """One tenant's play of a script."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        mode: Mode,
+        tenant: str,
+        factor: int,
+        played: Played,
+    ) -> None:
+        self._driver = driver
+        self._is_async = mode == "async"
+        self._tenant = tenant
+        self._factor = factor
+        self._played = played
+        self._who = Who(tenant, f"{tenant}-session")
+        self._outliving: list[Future[None] | asyncio.Task[None]] = []
+        self._pool = None if self._is_async else ThreadPoolExecutor(2)
+        if self._pool is not None:  # Warm before any request: its threads know nobody's context.
+            list(self._pool.map(str, range(2)))
+
+    async def play(self, script: tuple[Step, ...]) -> None:
+        """Play the script as the tenant, and wait for what outlives it."""
+        await self._run_as(self._who, lambda: self._steps(script, self._who))
+        for job in self._outliving:
+            if isinstance(job, asyncio.Task):
+                await asyncio.wait_for(job, WAIT_SECONDS)
+            else:
+                job.result(WAIT_SECONDS)
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    async def _run_as(self, who: Who, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._is_async:
+            await self._driver.aserve(who, body)
+        else:
+            self._driver.serve(who, lambda: drive(body()))
+
+    async def _steps(self, steps: tuple[Step, ...], who: Who) -> None:
+        for step in steps:
+            await self._step(step, who)
+
+    async def _step(self, step: Step, who: Who) -> None:
+        match step:
+            case Call():
+                for _ in range(step.repeat):
+                    await self._call(step, who)
+            case Agent():
+                await self._agent(step, who)
+            case Work():
+                with costspan.work(step.cause, step.initiator):  # type: ignore[arg-type]  # a file may name any cause
+                    await self._steps(step.steps, who)
+            case ToolStep():
+                await self._tool(step, who)
+            case Retrieval():
+                body = self._body(step.steps, who)
+                if self._is_async:
+                    await self._driver.aretrieve(body)
+                else:
+                    self._driver.retrieve(lambda: drive(body()))
+            case Together():
+                await self._together(step, who)
+            case Background():
+                self._background(step, who)
+            case Owner():
+                await self._owner(step, who)
+            case Remote():
+                body = self._body(step.steps, who)
+                if self._is_async:
+                    await self._driver.aremote(who, body, step.replayed_by)
+                else:
+                    self._driver.remote(who, lambda: drive(body()), step.replayed_by)
+            case Batch():
+                lines = [self._line(tenant, says) for tenant, says in step.lines]
+                if self._is_async:
+                    await self._driver.abatch(step, lines)
+                else:
+                    self._driver.batch(step, lines)
+
+    def _body(self, steps: tuple[Step, ...], who: Who) -> Callable[[], Coroutine[Any, Any, None]]:
+        return lambda: self._steps(steps, who)
+
+    def _line(self, tenant: str, says: Mapping[str, Any]) -> tuple[str, Messages]:
+        owner = self._tenant if tenant == "$tenant" else tenant
+        return owner, self._messages(says, "line", owner)
+
+    # Calls
+
+    async def _call(self, call: Call, who: Who) -> None:
+        says = dict(call.says)
+        if says.get("times") == "$tries":
+            says["times"] = call.retries + 1
+        case = self._case()
+        if call.leave is not None or call.cancel:
+            self._played.left.add(case)
+        messages = self._messages(says, call.label, who.tenant, case)
+        ask = Ask(call, messages, who, piece=self._leaving(call))
+        error: BaseException | None = None
+        try:
+            reply = await self._ask(ask, case)
+            if call.verdict is not None:
+                evidence(response_id=reply.response_id, delivery=call.verdict, layer="manual")
+        except (Exception, asyncio.CancelledError) as raised:
+            error = raised
+        if call.raises and error is None:
+            self._problem(f"{call.label}: the host's exception never reached its caller")
+        if not call.raises and error is not None and not _expected(call, error):
+            self._problem(f"{call.label}: the host raised {type(error).__name__}: {error}")
+
+    async def _ask(self, ask: Ask, case: str) -> Reply:
+        if not self._is_async:
+            return self._driver.ask(ask)
+        if not ask.call.cancel and (ask.call.leave is None or ask.call.leave.how != "cancel"):
+            return await self._driver.aask(ask)
+        asking = asyncio.create_task(self._driver.aask(ask))
+        if ask.call.cancel:
+            seen = await asyncio.to_thread(self._driver.provider.wait_case, case, WAIT_SECONDS)
+            if not seen:
+                self._problem(f"{ask.call.label}: the request never reached the provider")
+            asking.cancel()
+        return await asking
+
+    def _leaving(self, call: Call) -> Callable[[], bool]:
+        """Counts the pieces of a stream; says when the reader leaves, or cancels it there."""
+        leave, pieces = call.leave, count(1)
+
+        def piece() -> bool:
+            if leave is None or next(pieces) != leave.after:
+                return False
+            if leave.how != "cancel":
+                return True
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            return False
+
+        return piece
+
+    # Agents and tools
+
+    async def _agent(self, agent: Agent, who: Who) -> None:
+        turns = [self._says(says) for says in agent.turns]
+        hints = {"tenant": who.tenant, "case": self._case(), "purpose": agent.name}
+        prompt = " ".join(_directive({**says, **hints}) for says in turns) + f" {agent.name}"
+        if not self._driver.has_agents:
+            await self._loop(agent, prompt, who)
+            return
+
+        def tool_of(name: str, tool: Tool) -> Callable[[str], Coroutine[Any, Any, str]]:
+            async def run(_: str) -> str:
+                return await self._use(name, tool, who)
+
+            return run
+
+        atools = {name: tool_of(name, tool) for name, tool in agent.tools.items()}
+        tools = {name: _blocking(run) for name, run in atools.items()}
+        ask = AgentAsk(agent, prompt, who, tools, atools)
+        try:
+            if self._is_async:
+                await self._driver.arun_agent(ask)
+            else:
+                self._driver.run_agent(ask)
+        except Exception as error:
+            self._problem(f"{agent.name}: the host raised {type(error).__name__}: {error}")
+
+    async def _loop(self, agent: Agent, prompt: str, who: Who) -> None:
+        """The loop that a host without an agent framework writes by hand."""
+        messages: Messages = [{"role": "user", "content": prompt}]
+        call = Call(model=agent.model, label=agent.name, stream=agent.stream)
+        for _ in range(TURNS_MAX):
+            ask = Ask(call, list(messages), who, tuple(agent.tools), self._leaving(call))
+            reply = await self._driver.aask(ask) if self._is_async else self._driver.ask(ask)
+            if not reply.tool_calls:
+                return
+            messages.append(_assistant(reply))
+            for wanted in reply.tool_calls:
+                result = await self._use(wanted.name, agent.tools[wanted.name], who, paid=True)
+                messages.append({"role": "tool", "tool_call_id": wanted.id, "content": result})
+        self._problem(f"{agent.name}: no answer after {TURNS_MAX} turns")
+
+    async def _use(self, name: str, tool: Tool, who: Who, *, paid: bool = False) -> str:
+        """Run an agent's tool; a framework meters the run itself, but not what it costs."""
+        if tool.cost is None and not paid:
+            await self._steps(tool.steps, who)
+        else:
+            with costspan.tool(name, cost=self._money(tool.cost)):
+                await self._steps(tool.steps, who)
+        return f"{name} found three pages"
+
+    async def _tool(self, step: ToolStep, who: Who) -> None:
+        try:
+            with costspan.tool(step.name, cost=self._money(step.cost)):
+                await self._steps(step.steps, who)
+                if step.raises:
+                    raise _ToolBroke
+        except _ToolBroke:
+            return
+        if step.raises:
+            self._problem(f"{step.name}: the tool's own exception never reached its caller")
+
+    # Side by side, later, for others
+
+    async def _together(self, step: Together, who: Who) -> None:
+        if self._is_async:
+            await asyncio.gather(*(self._steps(branch, who) for branch in step.branches))
+            return
+        with ThreadPoolExecutor(len(step.branches)) as threads:
+            branches = [
+                threads.submit(costspan.carry(drive), self._steps(branch, who))
+                for branch in step.branches
+            ]
+            for branch in branches:
+                branch.result(WAIT_SECONDS)
+
+    def _background(self, step: Background, who: Who) -> None:
+        body = self._steps(step.steps, who)
+        if self._pool is None:
+            self._outliving.append(asyncio.create_task(body))
+        else:
+            self._outliving.append(self._pool.submit(costspan.carry(drive), body))
+
+    async def _owner(self, step: Owner, who: Who) -> None:
+        if step.detached:
+            with costspan.detached():
+                await self._steps(step.steps, Who(None))
+            return
+        tenant = self._tenant if step.tenant == "$tenant" else step.tenant
+        with costspan.attribute(tenant, session=step.session):
+            await self._steps(step.steps, Who(tenant or who.tenant, step.session or who.session))
+
+    # What is said to the provider
+
+    def _case(self) -> str:
+        return f"{self._tenant}-{next(_cases)}"
+
+    def _says(self, says: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            word: value * self._factor if word in _TOKENS else value for word, value in says.items()
+        }
+
+    def _messages(
+        self, says: Mapping[str, Any], label: str, tenant: str | None, case: str | None = None
+    ) -> Messages:
+        hints = {"tenant": tenant, "purpose": label, "case": case or self._case()}
+        return [{"role": "user", "content": f"{_directive({**self._says(says), **hints})} {label}"}]
+
+    def _money(self, usd: str | None) -> str | None:
+        return None if usd is None else format_usd(parse_usd(usd) * self._factor)
+
+    def _problem(self, text: str) -> None:
+        self._played.problems.append(f"{self._tenant}: {text}")
+
+
+class _ToolBroke(Exception):
+    """What a tool raises that fails."""
+
+
+def _blocking(run: Callable[[str], Coroutine[Any, Any, str]]) -> Callable[[str], str]:
+    return lambda q: drive(run(q))
+
+
+def _expected(call: Call, error: BaseException) -> bool:
+    """Whether the script itself asked for this: a cancelled task, a reader that left."""
+    leaves = call.leave is not None and call.leave.how == "cancel"
+    return isinstance(error, asyncio.CancelledError) and (call.cancel or leaves)
+
+
+def _directive(says: Mapping[str, Any]) -> str:
+    words: list[str] = []
+    for word, value in says.items():
+        if value is None:
+            continue
+        values = cast("list[Any]", value) if isinstance(value, list) else [value]
+        words += [f"{word}={shlex.quote(str(each))}" for each in values]
+    return f"[[{' '.join(words)}]]"
+
+
+def _assistant(reply: Reply) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": reply.text or None,
+        "tool_calls": [
+            {
+                "id": wanted.id,
+                "type": "function",
+                "function": {"name": wanted.name, "arguments": wanted.arguments},
+            }
+            for wanted in reply.tool_calls
+        ],
+    }
