@@ -5,10 +5,6 @@ from __future__ import annotations
 from costspan.conformance.plugin import drivers
 from costspan.conformance.suite.checks import AdapterConformance
 
-globals().update(
-    (
-        f"Test_{driver.name.replace('-', '_')}",
-        type("Test", (AdapterConformance,), {"driver": driver}),
-    )
-    for driver in drivers()
-)
+for driver in drivers():
+    name = f"Test_{driver.name.replace('-', '_')}"
+    globals()[name] = type(name, (AdapterConformance,), {"driver": driver})

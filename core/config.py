@@ -6,6 +6,7 @@ The defaults live in the user's data directory, never in whatever folder a comma
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 import tomllib
@@ -16,8 +17,13 @@ from typing import Any, cast
 import msgspec
 
 PROFILE_DEFAULT = "billing"
+OPEN_TTL_SECONDS = 2 * 3600
+"""Longer than any host waits for a call unless told to: LiteLLM 6000 s, the OpenAI and Anthropic
+clients three tries of 600 s. An end that comes later still wins."""
+_OPEN_TTL_SECONDS_MAX = 10 * 366 * 86_400
 FILE_NAME = "costspan.toml"
-_KEYS = ("ledger", "spool", "rules", "prices", "profile", "gateways")
+_DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_KEYS = ("ledger", "spool", "rules", "prices", "profile", "gateways", "open_ttl")
 
 
 class ConfigError(ValueError):
@@ -29,7 +35,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     `ledger` is a URL (`sqlite:///path`) or a path; `spool` a folder; `rules` and `prices` are
     files, None where the ledger's own policy (or the default) decides; `gateways` are base URLs
-    that are metered themselves; `since_ns` (UTC) is when the settings took force here.
+    that are metered themselves; `open_ttl_seconds` is how long a call may be open before it is
+    swept; `since_ns` (UTC) is when the settings took force here.
     """
 
     ledger: str
@@ -38,6 +45,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     prices: Path | None = None
     profile: str | None = None
     gateways: tuple[str, ...] = ()
+    open_ttl_seconds: int = OPEN_TTL_SECONDS
     since_ns: int = msgspec.field(default_factory=time.time_ns)
 
     @property
@@ -67,6 +75,7 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
     file, beside = _from_file()
     texts: dict[str, str] = {}
     gateways: tuple[str, ...] = ()
+    open_ttl_seconds = OPEN_TTL_SECONDS
     for source, values, base in (
         (str(file), beside, file.parent if file.is_absolute() else here / file.parent),
         ("the environment", _from_environment(), here),
@@ -77,6 +86,8 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
                 raise ConfigError(f"{source} sets {key!r}; the settings are {', '.join(_KEYS)}")
             if key == "gateways":
                 gateways = _urls(value, source)
+            elif key == "open_ttl":
+                open_ttl_seconds = _open_ttl(value, source)
             elif not isinstance(value, str | os.PathLike) or not os.fspath(value):
                 raise ConfigError(f"{source} sets {key} to {value!r}; it is a text")
             elif key == "profile" or "://" in os.fspath(value):
@@ -90,6 +101,7 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
         prices=Path(texts["prices"]) if "prices" in texts else None,
         profile=texts.get("profile"),
         gateways=gateways,
+        open_ttl_seconds=open_ttl_seconds,
     )
 
 
@@ -107,6 +119,19 @@ def _urls(value: object, source: str) -> tuple[str, ...]:
         if not isinstance(url, str) or "://" not in url:
             raise ConfigError(f"{source} names {url!r} as a gateway; write a base URL")
     return tuple(cast("list[str]", urls))
+
+
+def _open_ttl(value: object, source: str) -> int:
+    """Whole seconds; the environment has them as a text."""
+    seconds = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise ConfigError(f"{source} sets open_ttl to {value!r}; it is a whole number of seconds")
+    if not 1 <= seconds <= _OPEN_TTL_SECONDS_MAX:
+        raise ConfigError(
+            f"{source} sets open_ttl to {value!r}; it is 1 second to {_OPEN_TTL_SECONDS_MAX:,}"
+            " (ten years). costspan drain --sweep-older 0 sweeps what is open right now"
+        )
+    return seconds
 
 
 def _from_environment() -> dict[str, Any]:

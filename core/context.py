@@ -36,9 +36,11 @@ class Holder:
 
     It is shared by reference, so what a threadpool copy of the context fills, the request sees.
     `touched` says that an attempt ran under the request: only then is the request itself recorded.
+    `ask` fills it once a middleware further in has authenticated: asked whenever the owner matters,
+    until it answers True.
     """
 
-    __slots__ = ("_lock", "session", "tenant", "touched", "user")
+    __slots__ = ("_lock", "ask", "session", "tenant", "touched", "user")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,6 +48,13 @@ class Holder:
         self.session: str | None = None
         self.user: str | None = None
         self.touched = False
+        self.ask: Callable[[], bool] | None = None
+
+    def look(self) -> None:
+        """Ask who has been authenticated by now."""
+        ask, self.ask = self.ask, None  # whatever it calls does not ask again
+        if ask is not None and not ask():
+            self.ask = ask
 
     def fill(self, tenant: str | None, session: str | None, user: str | None) -> bool:
         """Write what is not written yet; False (and nothing of the clashing field) on a clash."""
@@ -63,7 +72,10 @@ class Holder:
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the current work belongs to. `parent` is the attempt id that encloses it."""
+    """What the current work belongs to. `parent` is the attempt id that encloses it.
+
+    `caller_trace` is the trace id that the caller of the request named: a stranger's choice.
+    """
 
     tenant: str | None = None
     tenant_source: schema.TenantSource | None = None
@@ -74,16 +86,21 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] | None = None
     request_id: str | None = None
     client_request_id: str | None = None
+    caller_trace: str | None = None
     cause: schema.Cause | None = None
     initiator: schema.Initiator | None = None
     name: str | None = None
     parent: str | None = None
+    parent_origin: schema.Origin | None = None
     holder: Holder | None = None
     flags: tuple[str, ...] = ()
 
     def owner(self) -> tuple[str | None, schema.TenantSource | None]:
         """The tenant and its source: the more trusted of what was attributed and what was bound."""
-        bound = self.holder.tenant if self.holder is not None else None
+        holder = self.holder
+        if holder is not None and holder.ask is not None:
+            holder.look()
+        bound = holder.tenant if holder is not None else None
         if bound is None or _trust(self.tenant_source) <= _TRUST["principal"]:
             return self.tenant, self.tenant_source
         return bound, "principal"
@@ -105,11 +122,15 @@ def current() -> Context:
     mirror under an OpenTelemetry key is used.
     """
     context = _current.get()
-    if context is NOTHING and (otel := _otel()) is not None:
-        mirrored = otel.get_value(_OTEL_KEY)
-        if isinstance(mirrored, Context):
-            return mirrored
-    return context
+    return (mirrored() or NOTHING) if context is NOTHING else context
+
+
+def mirrored(otel_context: Any = None) -> Context | None:
+    """The context mirrored in OpenTelemetry's own: in `otel_context`, else in the one in force."""
+    if (otel := _otel()) is None:
+        return None
+    found = otel.get_value(_OTEL_KEY, otel_context)
+    return found if isinstance(found, Context) else None
 
 
 def _otel() -> Any:
@@ -152,7 +173,9 @@ class scope:
 
 
 def derive(base: Context, **changes: Any) -> Context:
-    """A copy of `base` with these fields changed."""
+    """A copy of `base` with these fields changed; a new parent does not keep the old one's origin."""
+    if "parent" in changes:
+        changes.setdefault("parent_origin", None)
     return msgspec.structs.replace(base, **changes)
 
 
@@ -241,6 +264,7 @@ def bind(tenant: str | None = None, session: str | None = None, user: str | None
         except Invalid:
             count("tenant_invalid")
             return False
+    holder.look()
     agreed = holder.fill(tenant, session, user)
     if not agreed:
         count("bind_disagreement")
@@ -271,20 +295,24 @@ def detached(*, keep_owner: bool = False) -> Generator[Context]:
     With `keep_owner` the tenant, session and user stay and only the request and the step go.
     """
     base = current()
-    fresh = NOTHING
+    fresh = Context(caller_trace=base.caller_trace)  # the trace around us stays whose it is
     if keep_owner:
         tenant, source = base.owner()
         bound = base.holder or Holder()
+        session, origin = base.session, base.session_origin
+        if origin == "signed" and tenant != base.tenant:
+            session = origin = None  # signed beside another owner than the one that was bound
         fresh = Context(
             tenant=tenant,
             tenant_source=source,
-            session=base.session or bound.session,
-            session_origin=base.session_origin or ("ours" if bound.session else None),
+            session=session or bound.session,
+            session_origin=origin or ("ours" if bound.session else None),
             user=base.user or bound.user,
             feature=base.feature,
             labels=base.labels,
+            caller_trace=base.caller_trace,
         )
-    with scope(derive(fresh)) as context:  # a copy, so that `current` sees it is not NOTHING
+    with scope(fresh) as context:
         yield context
 
 

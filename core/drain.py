@@ -6,6 +6,7 @@ drained again is a duplicate by its oid. Any process may drain any folder; one s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,8 @@ from costspan.core.config import Config
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation
 from costspan.core.settle import Report, settle
-from costspan.core.settle.ledger import Ledger, LedgerError, open_url
+from costspan.core.settle.ledger import Ledger, LedgerBusy, LedgerError, open_url
+from costspan.core.settle.sweep import Ttl, sweep
 
 RECORDS_PER_SETTLEMENT = 5000
 UNSETTLED_MAX = 20
@@ -29,7 +31,8 @@ class Drained(msgspec.Struct, kw_only=True):
 
     `waiting` counts segments that live writers still hold; `quarantined` the torn tails that were
     put aside (never deleted); `unreadable` the records whose bytes were whole but which this
-    version cannot read or settle: their segments stay in the spool.
+    version cannot read or settle: their segments stay in the spool; `swept` the events that were
+    open for too long and are unknown from now on, unless their end still comes.
     """
 
     ledger: str
@@ -37,6 +40,7 @@ class Drained(msgspec.Struct, kw_only=True):
     waiting: int = 0
     quarantined: int = 0
     unreadable: int = 0
+    swept: int = 0
     settled: Report = msgspec.field(default_factory=Report)
 
 
@@ -46,14 +50,19 @@ def drain(
     *,
     timeout_seconds: float = 30.0,
     progress: Callable[[Drained], None] | None = None,
+    sweep_older_seconds: int | None = None,
+    now_ns: int | None = None,
 ) -> Drained:
-    """Settle everything that no live writer holds.
+    """Settle everything that no live writer holds; then sweep what is open for too long.
 
     Args:
         settings: Where the ledger is, and what decides.
         folders: Spool folders; the settings' own if none are given.
         timeout_seconds: How long to wait for another settler.
         progress: Called after every settlement with what is done so far.
+        sweep_older_seconds: Sweep everything that is open for longer, batches too; None: what is
+            open for longer than the setting `open_ttl`, and batches after their day.
+        now_ns: The time it is (ns UTC), for the sweep; the clock's if not given.
 
     Raises:
         LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
@@ -65,6 +74,12 @@ def drain(
         bring_policy(ledger, settings, timeout_seconds)
         for folder in folders or (settings.spool,):
             _drain_folder(ledger, folder, settings, timeout_seconds, done, progress)
+        # Last: an end may lie in any of the segments.
+        if sweep_older_seconds is None:
+            ttl = Ttl.of_settings(settings.open_ttl_seconds)
+        else:
+            ttl = Ttl.of_everything(sweep_older_seconds)
+        _sweep(ledger, time.time_ns() if now_ns is None else now_ns, ttl, timeout_seconds, done)
         return done
     finally:
         ledger.close()
@@ -136,6 +151,24 @@ def _settle(
                 raise
         return bad
     return 0
+
+
+def _sweep(ledger: Ledger, now_ns: int, ttl: Ttl, timeout_seconds: float, done: Drained) -> None:
+    """Sweep what is due. What was drained is settled: no trouble here may say otherwise."""
+    try:
+        swept = RECORDS_PER_SETTLEMENT
+        while swept >= RECORDS_PER_SETTLEMENT:
+            with ledger.settling(timeout_seconds) as settlement:
+                report = sweep(settlement, now_ns, ttl, RECORDS_PER_SETTLEMENT)
+            swept = report.observations
+            done.swept += swept
+            done.settled.add(report)
+    except LedgerBusy:
+        counters.count("sweep_postponed")  # whoever settles now sweeps too
+    except LedgerError:
+        raise
+    except Exception as error:
+        counters.count(f"sweep_failed:{type(error).__name__}")
 
 
 def _decoded(

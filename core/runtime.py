@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SYNC_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
+SWEEP_SECONDS = 300.0
+"""So often a process that records nothing looks for what is open for too long."""
 
 
 class _Process:
@@ -48,6 +50,7 @@ def configure(
     profile: str | None = None,
     gateways: str | tuple[str, ...] | list[str] | None = None,
     *,
+    open_ttl: int | None = None,
     background: bool = True,
 ) -> config.Config:
     """Say where the books are and what decides them; returns the settings in force.
@@ -59,6 +62,9 @@ def configure(
         prices: TOML contract file, in front of the public price lists.
         profile: `billing` (default) or `chargeback`.
         gateways: Base URLs that are metered themselves; calls to them make no second event.
+        open_ttl: Seconds after which a call that started and did not end is swept: from then on
+            its outcome is `unknown`, until its end comes after all. 7200 unless said; a batch is
+            given 26 hours at least.
         background: Drain in a background thread of this process. Without it, records wait in
             the spool for `flush()` or `costspan drain`.
 
@@ -73,6 +79,7 @@ def configure(
             "prices": prices,
             "profile": profile,
             "gateways": gateways,
+            "open_ttl": open_ttl,
         }
     )
     if rules is not None or profile is not None or prices is not None:
@@ -165,11 +172,13 @@ def _marked(fields: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]
     return fields
 
 
-def flush(timeout: float | None = None) -> Drained:
+def flush(timeout: float | None = None, *, sweep_older: int | None = None) -> Drained:
     """Settle everything recorded so far into the ledger; returns what was done.
 
     Args:
         timeout: Seconds to wait for another process that is settling; None waits 30 s.
+        sweep_older: Sweep every event that is open for so many seconds, batches too (0: all of
+            them, those under way as well); None: the setting `open_ttl` decides.
 
     Raises:
         LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
@@ -178,7 +187,11 @@ def flush(timeout: float | None = None) -> Drained:
 
     if _process.recorder is not None:
         _process.recorder.rotate()
-    return drain.drain(settings(), timeout_seconds=30.0 if timeout is None else timeout)
+    return drain.drain(
+        settings(),
+        timeout_seconds=30.0 if timeout is None else timeout,
+        sweep_older_seconds=sweep_older,
+    )
 
 
 def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
@@ -200,31 +213,39 @@ class _Drainer(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run(self) -> None:
-        waited = 0.0
+        waited = unswept = 0.0
         while not self._stop_asked.wait(SYNC_SECONDS):
             waited += SYNC_SECONDS
+            unswept += SYNC_SECONDS
             active = _process.recorder
             if active is None:
                 continue
             active.sync()
             if waited >= DRAIN_SECONDS:
                 waited = 0.0
-                _drain_quietly()
+                if _drain_quietly(even_if_empty=unswept >= SWEEP_SECONDS):
+                    unswept = 0.0
 
     def stop(self) -> None:
         self._stop_asked.set()
 
 
-def _drain_quietly() -> None:
-    """Drain; what goes wrong is counted and tried again later: the records stay in the spool."""
+def _drain_quietly(even_if_empty: bool = False) -> bool:
+    """Drain, if anything waits; what goes wrong is counted and tried again later.
+
+    The records stay in the spool. `even_if_empty`: to sweep what is open for too long. Returns
+    whether a drain was tried.
+    """
     from costspan.core.journal import spool
 
     try:
-        if spool.segments(settings().spool):
-            flush(timeout=1.0)
+        if not even_if_empty and not spool.segments(settings().spool):
+            return False
+        flush(timeout=1.0)
     except Exception as error:
         counters.count(f"drain_failed:{type(error).__name__}")
         complain(f"drain:{type(error).__name__}", f"the books are not up to date: {error}")
+    return True
 
 
 def _at_exit() -> None:

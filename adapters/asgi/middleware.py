@@ -17,14 +17,15 @@ from typing import Any, TypeAlias, cast
 
 import msgspec
 
-from costspan.adapter import Context, context_fields, evidence, new_attempt_id
+from costspan.adapter import Context, context_fields, evidence, new_attempt_id, tracing
+from costspan.adapters.asgi.signed import SignedContext
 from costspan.core.clean import Invalid, tenant_id
-from costspan.core.context import Holder
+from costspan.core.context import Holder, derive
 from costspan.core.context import scope as in_force
 from costspan.core.counters import count
 from costspan.core.schema import TenantSource
 
-__all__ = ["AttributionMiddleware", "Owner"]
+__all__ = ["AttributionMiddleware", "Later", "Owner"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -53,7 +54,16 @@ class Owner(msgspec.Struct, frozen=True):
     may_delegate: bool = False
 
 
-Resolved: TypeAlias = Owner | str | None
+class Later(msgspec.Struct, frozen=True):
+    """Nobody has authenticated yet: ask `again` when the owner matters (it may answer so again).
+
+    What is asked later may name the tenant, session and user; a delegate is not taken from it.
+    """
+
+    again: Callable[[], Owner | str | Later | None]
+
+
+Resolved: TypeAlias = Owner | str | Later | None
 Resolve: TypeAlias = Callable[[Scope], Resolved | Awaitable[Resolved]]
 
 
@@ -69,14 +79,21 @@ class AttributionMiddleware:
             If it raises or answers something else, the request goes on without an owner, counted.
         record_requests: Whether requests are recorded. Without them, an attempt that ended before
             `costspan.bind` stays unattributed.
+        signed: How to believe the signed contexts of other services; without it they are ignored.
     """
 
     def __init__(
-        self, app: ASGIApp, *, resolve: Resolve | None = None, record_requests: bool = True
+        self,
+        app: ASGIApp,
+        *,
+        resolve: Resolve | None = None,
+        record_requests: bool = True,
+        signed: SignedContext | None = None,
     ) -> None:
         self.app = app
         self._resolve = resolve
         self._record_requests = record_requests
+        self._signed = signed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application with the request's context in force; its exceptions pass as is."""
@@ -89,7 +106,10 @@ class AttributionMiddleware:
             return
         scope[_MOUNTED] = True
         started_at = time.time_ns()
-        client_request_id, traceparent = _links(scope.get("headers", ()))
+        client_request_id, caller_trace = _links(scope.get("headers", ()))
+        span = tracing.current_span()  # the server's, where its instrumentation is outside of us
+        place = tracing.request_links(span, caller_trace)
+        presented = None if self._signed is None else self._signed.take(scope)
         request_id = new_attempt_id()
         holder = Holder()
         # A fresh context, whatever the server's task inherited: a request is a boundary of trust.
@@ -100,11 +120,22 @@ class AttributionMiddleware:
             holder=holder,
         )
         error_type: str | None = None
+        owner: Owner | None = None
         try:
             if self._resolve is not None:
-                owner = await _resolved(self._resolve, scope)
-                if owner is not None:
+                answer = await _resolved(self._resolve, scope)
+                if isinstance(answer, Later):
+                    holder.ask = _asking(answer, holder)
+                elif answer is not None:
+                    owner = answer
                     context = _owned(owner, request_id, client_request_id, holder)
+            if presented is not None:
+                context = presented.judge(owner, context, is_recorded=self._record_requests)
+            if place:
+                named = place["trace_id"] if place["trace_origin"] == "caller" else None
+                context = derive(context, caller_trace=caller_trace or named)
+            if span is not None:
+                tracing.mark_request(span, context)
             with in_force(context):
                 await self.app(scope, receive, send)
         except BaseException as error:
@@ -112,32 +143,40 @@ class AttributionMiddleware:
             raise
         finally:
             scope.pop(_MOUNTED, None)
+            if holder.ask is not None:
+                _ask_last(holder)
+            if span is not None and context.tenant is None and holder.tenant is not None:
+                tracing.mark_request(span, context)
             if holder.touched and self._record_requests:
-                _record(context, scope, started_at, traceparent, error_type)
+                came_with = {} if presented is None else presented.request_facts(context)
+                _record(context, scope, started_at, {**place, **came_with}, error_type)
 
 
-def _links(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, bytes | None]:
-    """The client's request id, if it is fit to be kept, and its `traceparent` as it came.
+def _links(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, str | None]:
+    """The client's request id, if it is fit to be kept, and the trace id of its `traceparent`.
 
     Both are links for a reader, never identity.
     """
     request_id: bytes | None = None
-    traceparent: bytes | None = None
+    trace_id: str | None = None
     for name, value in headers:
         if name == b"x-request-id":
             request_id = value
         elif name == b"traceparent":
-            traceparent = value
+            if found := _TRACEPARENT.fullmatch(value):
+                trace_id = found[1].decode()
+            else:
+                count("traceparent_invalid")
     if request_id is None:
-        return None, traceparent
+        return None, trace_id
     text = request_id.decode("latin-1")
     if 0 < len(text) <= CLIENT_REQUEST_ID_CHARS_MAX and text.isascii() and text.isprintable():
-        return text, traceparent
+        return text, trace_id
     count("client_request_id_invalid")
-    return None, traceparent
+    return None, trace_id
 
 
-async def _resolved(resolve: Resolve, scope: Scope) -> Owner | None:
+async def _resolved(resolve: Resolve, scope: Scope) -> Owner | Later | None:
     """The owner `resolve` names; None if it names none, raises or answers nonsense (counted)."""
     try:
         answer = cast("object", resolve(scope))  # a host may return anything
@@ -146,9 +185,14 @@ async def _resolved(resolve: Resolve, scope: Scope) -> Owner | None:
     except Exception:
         count("resolve_failed")
         return None
+    return _named(answer)
+
+
+def _named(answer: object) -> Owner | Later | None:
+    """What a resolver answered, if it makes sense; None and a count if not."""
     if isinstance(answer, str):
         return Owner(answer)
-    if answer is None or isinstance(answer, Owner):
+    if answer is None or isinstance(answer, (Owner, Later)):
         return answer
     count("resolve_invalid")
     return None
@@ -194,11 +238,54 @@ def _owned(owner: Owner, request_id: str, client_request_id: str | None, holder:
     )
 
 
+def _asking(later: Later, holder: Holder) -> Callable[[], bool]:
+    """What fills `holder` as soon as `later` has an owner to name; it says whether it is done."""
+
+    def ask() -> bool:
+        nonlocal later
+        try:
+            owner = _named(later.again())
+        except Exception:
+            count("resolve_failed")
+            return True
+        if isinstance(owner, Later):
+            later = owner
+            return False
+        if owner is not None:
+            _fill(holder, owner)
+        return True
+
+    return ask
+
+
+def _fill(holder: Holder, owner: Owner) -> None:
+    """Write down who was authenticated inside; a delegate would be believed too much there."""
+    tenant: str | None = None
+    try:
+        if owner.may_delegate:
+            count("late_delegate")
+        elif owner.tenant is not None:
+            tenant = tenant_id(owner.tenant)
+    except Invalid:
+        count("tenant_invalid")
+    if not holder.fill(tenant, owner.session, owner.user):
+        count("bind_disagreement")
+
+
+def _ask_last(holder: Holder) -> None:
+    """At the end of a request: whoever has not authenticated by now never will."""
+    holder.look()
+    if holder.ask is not None:
+        holder.ask = None  # and the request's scope is let go
+        if holder.touched:
+            count("resolve_never_ready")
+
+
 def _record(
     context: Context,
     scope: Scope,
     started_at: int,
-    traceparent: bytes | None,
+    place: Mapping[str, Any],
     error_type: str | None,
 ) -> None:
     """Record the finished request with the owner known by now (principal, or what was bound)."""
@@ -207,6 +294,7 @@ def _record(
         facts.update(
             attempt_id=context.request_id,
             parent=None,
+            parent_origin=None,
             layer="framework",
             source="asgi",
             kind="request",
@@ -216,11 +304,7 @@ def _record(
             provider_result="ok" if error_type is None else "failed",
             error_type=error_type,
         )
-        if traceparent is not None:
-            if found := _TRACEPARENT.fullmatch(traceparent):
-                facts.update(trace_id=found[1].decode(), trace_origin="caller")
-            else:
-                count("traceparent_invalid")
+        facts.update(place)
         evidence(**facts)
     except Exception as error:
         count(f"asgi_record_failed:{type(error).__name__}")

@@ -67,13 +67,16 @@ def _by_type(error: BaseException) -> Verdict:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, outermost first."""
+    """The error and its causes, outermost first; clients name the cause of what they raise.
+
+    What was merely being handled meanwhile is no cause: it may be an earlier attempt's failure.
+    """
     at: BaseException | None = error
     for _ in range(_CAUSES_MAX):
         if at is None:
             return
         yield at
-        at = at.__cause__ or at.__context__
+        at = at.__cause__
 
 
 def _status(error: BaseException) -> int | None:

@@ -15,6 +15,7 @@ from langchain_core.tracers.context import register_configure_hook
 
 from costspan.adapters.langchain import lifecycle
 from costspan.adapters.langchain.lifecycle import RUNS
+from costspan.adapters.langchain.partial import Partial
 from costspan.adapters.langchain.reply import reply_facts
 from costspan.core.counters import count
 
@@ -59,7 +60,8 @@ class CostHandler(BaseCallbackHandler):
         """Open the operation, in the owner's context, before the request leaves."""
         run = RUNS.open("model", run_id, parent_run_id, metadata, tags)
         if run is not None:
-            lifecycle.start_model(run, serialized, messages[0] if messages else (), kwargs)
+            asked = messages[0] if messages else ()
+            lifecycle.start_model(run, run_id, serialized, asked, kwargs)
 
     @_quiet
     def on_llm_start(
@@ -76,21 +78,34 @@ class CostHandler(BaseCallbackHandler):
         """As a chat model's start, for completion models."""
         run = RUNS.open("model", run_id, parent_run_id, metadata, tags)
         if run is not None:
-            lifecycle.start_model(run, serialized, prompts, kwargs)
+            lifecycle.start_model(run, run_id, serialized, prompts, kwargs)
 
     @_quiet
-    def on_llm_new_token(self, token: Any, *, run_id: UUID, **kwargs: Any) -> None:
+    def on_llm_new_token(
+        self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any
+    ) -> None:
         """From the first token on, what runs between the chunks is the reader's work."""
-        run = RUNS.find(run_id)
-        if run is not None and not run.has_reply:
-            run.has_reply = True
-            if run.operation is not None:
-                run.operation.handle.is_open = False
+        partial = self._partial(run_id)
+        if partial is not None:
+            partial.take_chunk(token, chunk)
 
     @_quiet
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """As a token, where content is streamed as events."""
-        self.on_llm_new_token("", run_id=run_id)
+        partial = self._partial(run_id)
+        if partial is not None:
+            partial.take_event(event)
+
+    def _partial(self, run_id: UUID) -> Partial | None:
+        """The reply that has begun, if it is this handler that reads it."""
+        run = RUNS.find(run_id)
+        if run is None:
+            return None
+        if run.partial is None:
+            run.partial = Partial(self)
+            if run.operation is not None:
+                run.operation.handle.is_open = False
+        return run.partial if run.partial.reader is self else None
 
     @_quiet
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:

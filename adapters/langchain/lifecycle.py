@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 from langchain_core import __version__
 
 from costspan.adapter import Operation, enclosing_operation, evidence, open_operation
-from costspan.adapters.langchain import request, retry
+from costspan.adapters.langchain import reply, request, retry
 from costspan.adapters.langchain.failure import is_cancelled, judge
+from costspan.adapters.langchain.partial import request_characters
 from costspan.adapters.langchain.runs import (
-    PREFIX,
     Run,
     RunTable,
     enter_fallbacks,
     operation_id_of,
+    run_id_of,
 )
+from costspan.adapters.langchain.watch import watch
 from costspan.core.counters import count
 
 _SOURCE: dict[str, str] = {"source": "langchain", "source_version": __version__}
@@ -35,6 +36,7 @@ Facts = dict[str, Any]
 
 def start_model(
     run: Run,
+    run_id: UUID,
     serialized: Mapping[str, Any] | None,
     messages: Sequence[Any],
     details: Mapping[str, Any],
@@ -43,12 +45,13 @@ def start_model(
     run.params = details.get("invocation_params") or {}
     run.options = details.get("options") or {}
     run.fingerprint = retry.fingerprint(messages)
+    run.characters = request_characters(messages)
     facts = request.model_facts(run, serialized, details.get("name"))
     facts.update(retry.after_failure(run, facts["requested_model"]))
     handle = _open(run, facts).handle
     handle.operation_ids = (*_mates(run), handle.operation_id)
     open_operation(handle)
-    _watch(run)
+    watch(run, run_id, _give_up)
 
 
 def start_step(run: Run, facts: Facts) -> None:
@@ -86,10 +89,9 @@ def _mates(run: Run) -> tuple[str, ...]:
     this one is a model that calls another, and may report this run's usage as its own.
     """
     around = enclosing_operation()
-    if around is None or not around.operation_id.startswith(PREFIX):
-        return ()
-    other = RUNS.find(UUID(around.operation_id.removeprefix(PREFIX)))
-    if other is None:
+    around_id = None if around is None else run_id_of(around.operation_id)
+    other = None if around_id is None else RUNS.find(around_id)
+    if around is None or other is None:
         return ()
     if other.params is run.params:
         return around.operation_ids
@@ -97,25 +99,14 @@ def _mates(run: Run) -> tuple[str, ...]:
     return ()
 
 
-def _watch(run: Run) -> None:
-    """A cancelled `ainvoke` reports nothing at all, but its task ends as cancelled."""
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
-        return  # no event loop here
-    if task is not None:
-        done = partial(_task_done, run)
-        task.add_done_callback(done)
-        run.unwatch = partial(task.remove_done_callback, done)
-
-
-def _task_done(run: Run, task: asyncio.Task[Any]) -> None:
-    if task.cancelled() and not run.is_over:
+def _give_up(run: Run) -> None:
+    """The call is over and nobody said so. What it still may bring comes as evidence."""
+    if not run.is_over:
         RUNS.drop(run)
         end(run, run.run_id, lambda: failure_facts(asyncio.CancelledError(), run))
 
 
-def end(run: Run | None, run_id: UUID, facts_of: Callable[[], Facts]) -> None:
+def end(run: Run | None, run_id: UUID | str, facts_of: Callable[[], Facts]) -> None:
     """Record the END of a run, once, whichever handler brings it.
 
     A run whose START is not known any more (evicted, or given up with its task) still brings its
@@ -147,9 +138,16 @@ def end_chain(run: Run | None) -> None:
 
 
 def failure_facts(error: BaseException, run: Run | None) -> Facts:
-    """What an error of a model run says; remembered for the run that repeats it."""
+    """What an error of a model run says; remembered for the run that repeats it.
+
+    A reply that had begun was not for nothing: its usage is reported or estimated.
+    """
+    begun = {} if run is None else _begun_facts(run)
     if is_cancelled(error):
-        return _cancelled_facts(error)
+        facts = {**_cancelled_facts(error), **begun}
+        if begun.get("usage_source") == "estimated":
+            facts["delivered_usage"] = {"output": begun["usage"]["output"]}
+        return facts
     verdict = judge(error, has_reply=run is not None and run.has_reply)
     if run is not None:
         retry.remember(run, verdict)
@@ -158,6 +156,17 @@ def failure_facts(error: BaseException, run: Run | None) -> Facts:
         "error_type": type(error).__qualname__,
         "fault": verdict.fault,
         "provider_billed": verdict.provider_billed,
+        **begun,
+    }
+
+
+def _begun_facts(run: Run) -> Facts:
+    if run.partial is None:
+        return {}
+    said = run.partial.said
+    return {
+        **run.partial.facts(run.characters, run.params.get("tools")),
+        **reply.named_facts(said, {}, run),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from langchain_core.globals import get_llm_cache
 from langchain_core.outputs import LLMResult
 
 from costspan.adapter import usage
@@ -27,22 +28,35 @@ def reply_facts(response: LLMResult, run: Run | None) -> dict[str, Any]:
     said: Mapping[str, Any] = getattr(message, "response_metadata", None) or {}
     facts = _step_facts(message, run)
     told = usage.as_mapping(getattr(message, "usage_metadata", None))
-    reported = _usage_facts(told, output, len(generations))
+    reported = _usage_facts(told, said, output, len(generations))
     hit, filled_by = _cache_hit(told, message, run)
     if hit:
-        facts.update(cache="exact", fill_event=filled_by)
+        facts.update(_hit_facts(filled_by))
     elif run is not None and _is_passed_on(reported.get("usage"), run):
         return {**facts, "flat_cost": "0", "flags": ("metered_inside",)}
     else:
         facts.update(reported)
-        facts["response_id"] = _response_id(said, output, run)
         if run is not None:
             run.usage = reported.get("usage")
+    named = named_facts(said, output, run)
+    if hit:
+        named.pop("response_id", None)  # the fill's
+    if message is None:
+        named.pop("executed_model", None)  # a completion echoes what was asked for
+    return {**{name: value for name, value in facts.items() if value is not None}, **named}
+
+
+def named_facts(
+    said: Mapping[str, Any], output: Mapping[str, Any], run: Run | None
+) -> dict[str, Any]:
+    """The executed model, tier and response id, where a message or the request's output says so."""
     by_litellm = "litellm" in (said.get("model_provider"), _metadata(run).get("ls_provider"))
-    if message is not None and not by_litellm:  # a completion and LiteLLM echo what was asked for
-        named = said.get("model_name") or said.get("model") or output.get("model_name")
-        facts["executed_model"] = named
-    facts["tier"] = said.get("service_tier") or output.get("service_tier")
+    named = said.get("model_name") or said.get("model") or output.get("model_name")
+    facts = {
+        "executed_model": None if by_litellm else named,  # LiteLLM echoes what was asked for
+        "tier": said.get("service_tier") or output.get("service_tier"),
+        "response_id": _response_id(said, output, run),
+    }
     return {name: value for name, value in facts.items() if value is not None}
 
 
@@ -50,8 +64,16 @@ def _metadata(run: Run | None) -> Mapping[str, Any]:
     return {} if run is None else run.metadata
 
 
-def _usage_facts(told: Mapping[str, Any], output: Mapping[str, Any], n: int) -> dict[str, Any]:
-    """The message's usage, or the request's where there are several messages or it has none."""
+def _usage_facts(
+    told: Mapping[str, Any], said: Mapping[str, Any], output: Mapping[str, Any], n: int
+) -> dict[str, Any]:
+    """The message's usage, or the request's where there are several messages or it has none.
+
+    Anthropic's own usage, where it is passed on, says more than LangChain's: web searches.
+    """
+    own = usage.as_mapping(said.get("usage"))
+    if said.get("model_provider") == "anthropic" and (counted := usage.from_anthropic(own)):
+        return {"usage": counted, "raw_usage": dict(own)}
     counted = usage.from_langchain(told) if n <= 1 else None
     if counted is None:
         of_request = usage.as_mapping(output.get("token_usage"))
@@ -59,7 +81,14 @@ def _usage_facts(told: Mapping[str, Any], output: Mapping[str, Any], n: int) -> 
         if counted is not None:
             return {"usage": counted, "raw_usage": dict(of_request)}
         counted = usage.from_langchain(told)
-    return {} if counted is None else {"usage": counted, "raw_usage": dict(told)}
+    if counted is None:
+        return {}
+    facts: dict[str, Any] = {"usage": counted, "raw_usage": dict(told)}
+    if said.get("model_provider") == "anthropic" and counted.get("cache_write_5m"):
+        # A stream tells the lifetimes in its first event, which LangChain drops: 5 minutes is
+        # Anthropic's default, and only that.
+        facts["flags"] = ("cache_lifetime_assumed",)
+    return facts
 
 
 def _response_id(said: Mapping[str, Any], output: Mapping[str, Any], run: Run | None) -> str | None:
@@ -84,6 +113,13 @@ def _cache_hit(told: Mapping[str, Any], message: Any, run: Run | None) -> tuple[
     if earlier or told.get("total_cost", 1) == 0:
         return True, operation_id_of(filler) if filler and filler != own else None
     return False, None
+
+
+def _hit_facts(filled_by: str | None) -> dict[str, Any]:
+    """A hit costs nothing itself; what a semantic cache spends on its lookup is another event."""
+    if "semantic" in type(get_llm_cache()).__name__.lower():
+        return {"cache": "semantic", "flat_cost": "0", "fill_event": filled_by}
+    return {"cache": "exact", "fill_event": filled_by}
 
 
 def _is_time_ordered(run_id: str) -> bool:

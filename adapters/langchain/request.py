@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -14,6 +15,9 @@ from costspan.core.context import with_owner
 _PREFIX = "costspan_"
 _OWNER_KEYS = frozenset(_PREFIX + name for name in ("tenant", "session", "user", "feature"))
 _BASE_URL_KEYS = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "api_base")
+
+_BASE_URL_VARIABLES = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
+"""Where the vendors' own clients look, of which LangChain knows nothing."""
 
 
 def owned(run: Run) -> tuple[Context, dict[str, Any]]:
@@ -102,7 +106,7 @@ def model_facts(run: Run, serialized: Mapping[str, Any] | None, name: str | None
         or metadata.get("ls_model_name"),
         "provider": None if provider == "litellm" else provider,
         "tier": params.get("service_tier"),
-        "attributes": _attributes(built_with),
+        "attributes": address(built_with, provider),
     }
     if run.context.name is None:
         facts["name"] = metadata.get("langgraph_node") or name
@@ -111,12 +115,11 @@ def model_facts(run: Run, serialized: Mapping[str, Any] | None, name: str | None
     return facts
 
 
-def _attributes(built_with: Mapping[str, Any]) -> dict[str, str] | None:
-    for key in _BASE_URL_KEYS:
-        url = built_with.get(key)
-        if isinstance(url, str):
-            return {"base_url": _public_part(url)}
-    return None
+def address(built_with: Mapping[str, Any], provider: str | None) -> dict[str, str] | None:
+    """The base URL a model was built with, or that its client finds in the environment."""
+    urls = [built_with.get(key) for key in _BASE_URL_KEYS]
+    urls.append(os.environ.get(_BASE_URL_VARIABLES.get(provider or "", "")))
+    return next(({"base_url": _public_part(url)} for url in urls if isinstance(url, str)), None)
 
 
 @lru_cache(maxsize=256)

@@ -2,23 +2,28 @@
 
 LangChain marks only `with_retry` (a tag from the second attempt on). Retries by middleware, by a
 graph's retry policy or by hand, and fallbacks, carry no mark: they show as another model run with
-the same messages in the same place, after one that failed there. The fingerprint of the messages
-holds counts, lengths and ids, no text. Retries by hand outside any chain are not recognised.
+the same messages in the same place, after one that failed there. Outside any chain the place is the
+scope the application opened (`attribute`, `work`, a request); without one nothing is recognised.
+The fingerprint of the messages is of this process and holds no text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from costspan.adapters.langchain.failure import Verdict
+from costspan.core.context import NOTHING, Context
 
 if TYPE_CHECKING:
     from costspan.adapters.langchain.runs import Run
 
 FAILURES_MAX = 64
 """Failures remembered per tree; a host that fails more often loses the oldest links."""
+ALONE_MAX = 512
+"""The same, of runs in no tree, for the whole process."""
 
 _RETRY_TAG = "retry:attempt:"
 _MAP_TAG = "map:key:"
@@ -38,6 +43,9 @@ class Failed:
 
 Failures = dict[tuple[object, Fingerprint], Failed]
 
+_alone: dict[tuple[int, Fingerprint], tuple[Context, Failed]] = {}
+"""Failures in no tree, by the identity of their scope, which is kept alive for that."""
+
 
 def fingerprint(messages: Sequence[Any]) -> Fingerprint:
     """What two requests with the same messages share, without any of their text."""
@@ -49,7 +57,7 @@ def fingerprint(messages: Sequence[Any]) -> Fingerprint:
         len(messages),
         getattr(last, "type", None),
         getattr(last, "id", None),
-        len(content),
+        hash(content) if isinstance(content, str) else len(content),
     )
 
 
@@ -61,11 +69,22 @@ def remember(run: Run, verdict: Verdict) -> None:
         asked_model=run.facts.get("requested_model"),
         reason=verdict.retry_reason,
     )
+    if run.parent is None:
+        _remember_alone(run, failed)
+        return
     failures = run.root.failures
     for place in _places(run):
         failures[place, run.fingerprint] = failed
     while len(failures) > FAILURES_MAX:
         del failures[next(iter(failures))]
+
+
+def _remember_alone(run: Run, failed: Failed) -> None:
+    if run.asked_in is not NOTHING:
+        _alone[id(run.asked_in), run.fingerprint] = (run.asked_in, failed)
+        with suppress(RuntimeError, StopIteration):  # another thread was at it
+            while len(_alone) > ALONE_MAX:
+                _alone.pop(next(iter(_alone)), None)
 
 
 def after_failure(run: Run, requested_model: str | None) -> dict[str, Any]:
@@ -87,7 +106,8 @@ def after_failure(run: Run, requested_model: str | None) -> dict[str, Any]:
 
 def _take(run: Run) -> Failed | None:
     if run.parent is None:
-        return None
+        alone = _alone.pop((id(run.asked_in), run.fingerprint), None)
+        return None if alone is None else alone[1]
     failures = run.root.failures
     if not failures:
         return None

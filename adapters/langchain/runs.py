@@ -14,6 +14,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from costspan.adapter import Operation, current
+from costspan.adapters.langchain.partial import Partial
 from costspan.adapters.langchain.retry import Failed, Failures, Fingerprint
 from costspan.core.context import NOTHING, Context
 from costspan.core.counters import count
@@ -29,15 +30,25 @@ def operation_id_of(run_id: UUID | str) -> str:
     return f"{PREFIX}{run_id}"
 
 
+def run_id_of(operation_id: str) -> UUID | None:
+    """The run that is called so; None if it is none of LangChain's."""
+    return UUID(operation_id[len(PREFIX) :]) if operation_id.startswith(PREFIX) else None
+
+
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run under way. Chains have no `operation`: they make no event of their own."""
+    """One run under way. Chains have no `operation`: they make no event of their own.
 
-    run_id: UUID
+    Its id is kept as text: the host's own object dies with the call, and that is watched.
+    `asked_in` is the context of its start, before what its metadata adds.
+    """
+
+    run_id: str
     kind: RunKind
     parent: Run | None
-    parent_id: UUID | None
+    parent_id: int | None
     context: Context
+    asked_in: Context
     metadata: Mapping[str, Any]
     tags: Sequence[str]
     operation: Operation | None = None
@@ -45,13 +56,19 @@ class Run:
     params: Mapping[str, Any] = field(default_factory=dict[str, Any])
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     fingerprint: Fingerprint = ()
-    has_reply: bool = False
+    characters: int = 0
+    partial: Partial | None = None
     inside: tuple[Run, ...] = ()
     usage: Mapping[str, int] | None = None
     is_over: bool = False
     failures: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
     handlers: int = 1
     unwatch: Callable[[], object] | None = None
+
+    @property
+    def has_reply(self) -> bool:
+        """Whether a first token came: from then on nothing is unbilled."""
+        return self.partial is not None
 
     @property
     def root(self) -> Run:
@@ -81,7 +98,7 @@ class RunTable:
     """
 
     def __init__(self, runs_max: int = RUNS_MAX) -> None:
-        self._runs: dict[UUID, Run] = {}
+        self._runs: dict[int, Run] = {}
         self._runs_max = runs_max
 
     def __len__(self) -> int:
@@ -96,37 +113,38 @@ class RunTable:
         tags: Sequence[str] | None,
     ) -> Run | None:
         """A run that starts here; None if another handler of the same call has opened it."""
-        known = self._runs.get(run_id)
+        known = self._runs.get(run_id.int)
         if known is not None:
             known.handlers += 1
             return None
-        parent = _fallback_parent(parent_id) or self._parent(parent_id)
+        under = None if parent_id is None else parent_id.int
+        parent = _fallback_parent(under) or self._parent(under)
         context = current()
         if context is NOTHING and parent is not None:
             context = parent.context  # a thread that lost its context; the tree still knows
-        run = Run(run_id, kind, parent, parent_id, context, metadata or {}, tags or ())
-        self._runs[run_id] = run
+        run = Run(str(run_id), kind, parent, under, context, context, metadata or {}, tags or ())
+        self._runs[run_id.int] = run
         if len(self._runs) > self._runs_max:
             self._evict()
         return run
 
     def find(self, run_id: UUID) -> Run | None:
         """The run of this id, if it is under way."""
-        return self._runs.get(run_id)
+        return self._runs.get(run_id.int)
 
     def close(self, run_id: UUID) -> Run | None:
         """The run that ends here; gone from the table once each of its handlers has said so."""
-        run = self._runs.get(run_id)
+        run = self._runs.get(run_id.int)
         if run is None:
             return None
         run.handlers -= 1
         if run.handlers <= 0:
-            self._runs.pop(run_id, None)
+            self._runs.pop(run_id.int, None)
         return run
 
     def drop(self, run: Run) -> None:
         """Forget a run that its host gave up."""
-        self._runs.pop(run.run_id, None)
+        self._runs.pop(UUID(run.run_id).int, None)
 
     def _evict(self) -> None:
         """Forget the oldest run: most likely one that never ends."""
@@ -134,7 +152,7 @@ class RunTable:
             if self._runs.pop(next(iter(self._runs)), None) is not None:
                 count("langchain_run_evicted")
 
-    def _parent(self, parent_id: UUID | None) -> Run | None:
+    def _parent(self, parent_id: int | None) -> Run | None:
         return None if parent_id is None else self._runs.get(parent_id)
 
 
@@ -148,7 +166,7 @@ def enter_fallbacks(run: Run) -> None:
     _fallbacks.set(run)
 
 
-def _fallback_parent(parent_id: UUID | None) -> Run | None:
+def _fallback_parent(parent_id: int | None) -> Run | None:
     run = _fallbacks.get()
     if run is None or run.is_over or run.parent_id != parent_id:
         return None

@@ -8,25 +8,23 @@ override of the streaming hook breaks the proxy's wire.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
 
-import litellm
-from litellm.exceptions import BadRequestError
 from litellm.integrations.custom_logger import CustomLogger
 
 from costspan.adapter import Attempt, current, enclosing_operation
-from costspan.adapters.litellm import batch, failure, reply, request
-from costspan.adapters.litellm.request import Asked
+from costspan.adapters.litellm import batch, failure, owner, patches, reply, request, wire
+from costspan.adapters.litellm.owner import TENANT_FROM
+from costspan.adapters.litellm.request import MOCK, Asked, details_of
 from costspan.adapters.litellm.tracking import (
     Details,
     Tracked,
-    call_name,
-    failed_attempts,
     kind_of,
     predecessor,
+    remember_failure,
     track,
     tracked_on,
 )
@@ -72,58 +70,83 @@ class CostLogger_PROXY_(CustomLogger):
     `_PROXY_`; metering must not be the caller's choice, hence the name.
 
     Args:
-        include_stream_usage: Ask providers that can for the usage of an async stream
+        tenant_from: On the proxy, what of the authenticated key names the tenant, best first; see
+            `costspan.adapters.litellm.owner.TENANT_FROM`. In the SDK it says nothing.
+        include_usage: Ask OpenAI and those who speak its protocol for the usage of a stream
             (`stream_options.include_usage`) where the caller did not set `stream_options`. The
-            caller then sees one more chunk, which carries the usage. Without it LiteLLM
-            guesses the tokens, or reports none. Sync streams offer no place to ask: pass
-            `stream_options={"include_usage": True}` yourself.
-        principal: On the proxy, the authenticated fields that name the tenant, best first.
+            caller then sees one more chunk, which carries the usage. Without it LiteLLM guesses
+            the tokens (`usage_source` estimated) or reports none (missing). The proxy asks anyway.
+        see_retries: Forbid the provider's client to retry in silence (`max_retries=0`) in async
+            calls that set neither `max_retries` nor `num_retries`. Every try is an attempt then,
+            and **fewer of them are made**: retry with LiteLLM's Router, whose tries are seen.
+            Without it such a call's `attempts_hidden` is unknown. Sync calls offer no place to
+            say so: pass `max_retries=0` yourself.
+
+    Raises:
+        ValueError: for a source of the tenant that nobody knows.
     """
 
     def __init__(
         self,
         *,
-        include_stream_usage: bool = True,
-        principal: Sequence[str] = ("user_api_key_team_id", "user_api_key_org_id"),
+        tenant_from: Iterable[str] = TENANT_FROM,
+        include_usage: bool = False,
+        see_retries: bool = False,
     ) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]  # LiteLLM's untyped kwargs
-        self._include_stream_usage = include_stream_usage
-        self._principal = tuple(principal)
+        self._tenant_from = owner.checked(tenant_from)
+        self._include_usage = include_usage
+        self._see_retries = see_retries
+        patches.apply()
 
     # Before I/O. Async calls pass here; what skips it (sync calls) passes `log_pre_api_call`.
+
+    @_guarded
+    async def async_pre_call_hook(
+        self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
+    ) -> None:
+        """On the proxy: keep the model that was asked for, whatever a hook makes of it."""
+        request.note_requested(data)
 
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
     ) -> dict[str, Any] | None:
-        """Write the intent of one async attempt; may ask a stream for its usage."""
-        self._begin_with(kwargs, call_type)
-        return self._with_stream_usage(kwargs, call_type)
+        """Write the intent of one async attempt; may forbid silent retries."""
+        told = self._without_silent_retries(kwargs, call_type)
+        self._begin_with(told or kwargs, call_type)
+        return told
 
     @_guarded
     def _begin_with(self, kwargs: dict[str, Any], call_type: object) -> None:
-        details = _details_of(kwargs)
+        details = details_of(kwargs)
         if details is not None:
             self._begin(details, call_type, kwargs)
 
     @_guarded
-    def _with_stream_usage(
+    def _without_silent_retries(
         self, kwargs: dict[str, Any], call_type: object
     ) -> dict[str, Any] | None:
-        if not (
-            self._include_stream_usage
-            and kwargs.get("stream") is True
-            and kwargs.get("stream_options") is None
-            and call_name(call_type) in ("completion", "text_completion")
-            and _knows_stream_options(kwargs)
-        ):
+        said = any(kwargs.get(name) is not None for name in ("max_retries", "num_retries"))
+        if not self._see_retries or said or kind_of(call_type) is None:
             return None
-        return {**kwargs, "stream_options": {"include_usage": True}}
+        return {**kwargs, "max_retries": 0}
 
     @_guarded
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
-        """Write the intent of an attempt that no hook announced: sync calls."""
-        if _NOTHING_SENT not in kwargs:
-            self._begin(kwargs, kwargs.get("call_type"), None)
+        """Write the intent of an attempt that no hook announced: sync calls.
+
+        LiteLLM shows the very request that it is about to send, which may be completed here.
+        """
+        if _NOTHING_SENT in kwargs:
+            return
+        tracked = self._begin(kwargs, kwargs.get("call_type"), None)
+        if tracked is None:
+            return
+        if wire.is_made_up(kwargs):
+            tracked.is_mock = True
+            tracked.attempt.add(**MOCK)
+        elif self._include_usage:
+            wire.ask_for_usage(kwargs)
 
     # After the reply. The deployment hooks run in the caller's task, so what they write is safe
     # before the caller sees the reply; LiteLLM's logging queue is lost when the loop ends early.
@@ -133,12 +156,12 @@ class CostLogger_PROXY_(CustomLogger):
         self, request_data: Any, response: Any, call_type: Any
     ) -> None:
         """End an async attempt, except a stream: its usage is known when it has been read."""
-        details = _details_of(request_data)
+        details = details_of(request_data)
         if details is None or details.get("stream") is True or hasattr(response, "__anext__"):
             return
         tracked = tracked_on(details)
         if tracked is not None and not tracked.attempt.ended:
-            tracked.attempt.end(**reply.facts_of(details, response))
+            tracked.attempt.end(**_result(tracked, details, response))
 
     @_guarded
     async def async_post_call_failure_deployment_hook(
@@ -149,7 +172,7 @@ class CostLogger_PROXY_(CustomLogger):
         fallback_depth: int | None = None,
     ) -> None:
         """End each failed async attempt; the proxy's failure event knows only the first."""
-        details = _details_of(request_data)
+        details = details_of(request_data)
         if details is not None:
             _fail(details, exception)
 
@@ -197,7 +220,7 @@ class CostLogger_PROXY_(CustomLogger):
             return tracked
         asked = Asked(details, arguments)
         facts = request.facts_of(asked)
-        context, owned = request.owner_of(asked, current(), self._principal)
+        context, owned = owner.owner_of(asked, current(), self._tenant_from)
         attempt = Attempt.start(
             layer="gateway",
             kind=kind,
@@ -208,13 +231,14 @@ class CostLogger_PROXY_(CustomLogger):
             **owned,
         )
         tracked = Tracked(attempt, facts["attempt"], facts["requested_model"])
+        tracked.is_mock = asked.is_mock
         track(details, tracked)
         return tracked
 
     def _succeed(self, details: Details, response: object) -> None:
         call_type = details.get("call_type")
         if batch.is_batch(call_type):
-            context, owned = request.owner_of(Asked(details), current(), self._principal)
+            context, owned = owner.owner_of(Asked(details), current(), self._tenant_from)
             batch.record(details, response, context, {"layer": "gateway", **_SOURCE, **owned})
             return
         tracked = tracked_on(details)
@@ -232,14 +256,24 @@ class CostLogger_PROXY_(CustomLogger):
             tracked.attempt.end(**reply.cached_facts(details))
         else:
             tracked.cost_said = True
-            facts = reply.facts_of(details, response)
-            tracked.attempt.end(host_cost=reply.host_cost(details), **facts)
+            facts = _result(tracked, details, response)
+            host_cost = None if tracked.is_mock else reply.host_cost(details)
+            tracked.attempt.end(host_cost=host_cost, **facts)
+
+
+def _result(tracked: Tracked, details: Details, response: object) -> dict[str, Any]:
+    """What the reply says; of an answer that LiteLLM made up, nothing about a provider."""
+    facts = reply.facts_of(details, response)
+    if tracked.is_mock:
+        for invented in ("usage", "usage_source", "raw_usage", "response_id", "delivered_usage"):
+            facts.pop(invented, None)
+    return facts
 
 
 def _say_cost(tracked: Tracked, details: Details) -> None:
     """LiteLLM prices an async reply after it was handed over, and so after our END."""
     cost = reply.host_cost(details)
-    if tracked.cost_said or cost is None or tracked.retry_reason is not None:
+    if tracked.cost_said or tracked.is_mock or cost is None or tracked.retry_reason is not None:
         return
     tracked.cost_said = True
     tracked.attempt.evidence(layer="gateway", host_cost=cost, **_SOURCE)
@@ -251,10 +285,11 @@ def _fail(details: Details, error: BaseException | None) -> None:
     if tracked is None or tracked.attempt.ended:
         return
     tracked.retry_reason = failure.retry_reason(error)
-    tracked.attempt.fail(error, **failure.facts_of(details, error))
-    failed, trace = predecessor(tracked), details.get("litellm_trace_id")
-    if failed is not None and isinstance(trace, str) and "model_group" in Asked(details).metadata:
-        failed_attempts.remember(trace, failed)
+    facts = failure.facts_of(details, error)
+    tracked.attempt.fail(error, **({**facts, **MOCK} if tracked.is_mock else facts))
+    failed = predecessor(tracked)
+    if failed is not None and "model_group" in Asked(details).metadata:
+        remember_failure(details.get("litellm_trace_id"), failed)
 
 
 def _operations(details: Details) -> tuple[str, ...]:
@@ -262,30 +297,3 @@ def _operations(details: Details) -> tuple[str, ...]:
     call_id, enclosing = details.get("litellm_call_id"), enclosing_operation()
     own = (f"litellm:{call_id}",) if call_id else ()
     return own if enclosing is None else (*own, *enclosing.operation_ids)
-
-
-def _details_of(arguments: Mapping[str, Any]) -> Details | None:
-    """LiteLLM's record of the call whose arguments these are."""
-    details = getattr(arguments.get("litellm_logging_obj"), "model_call_details", None)
-    return cast("Details", details) if isinstance(details, dict) else None
-
-
-def _knows_stream_options(arguments: Mapping[str, Any]) -> bool:
-    """Whether LiteLLM passes `stream_options` on to this model, rather than refusing the call."""
-    details = _details_of(arguments) or {}
-    model = arguments.get("model") or details.get("model")
-    try:
-        name, provider, *_ = litellm.get_llm_provider(
-            model=str(model or ""),
-            custom_llm_provider=arguments.get("custom_llm_provider"),
-            api_base=arguments.get("api_base") or arguments.get("base_url"),
-        )
-    except BadRequestError:  # LiteLLM will say so itself
-        return False
-    known = cast(
-        "list[str] | None",
-        litellm.get_supported_openai_params(  # pyright: ignore[reportUnknownMemberType]  # bare list
-            model=name, custom_llm_provider=provider
-        ),
-    )
-    return "stream_options" in (known or ())

@@ -35,6 +35,7 @@ def facts_of(details: Details, reply: object) -> dict[str, Any]:
         facts.update(cause="step", cause_source="inferred", initiator="agent")
     if _error_text(details) == DISCONNECTED:
         facts["delivery"] = "cancelled_by_user"
+        facts["delivered_usage"] = facts.get("usage")
     return facts
 
 

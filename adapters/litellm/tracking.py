@@ -4,25 +4,23 @@ The state of an attempt rides on LiteLLM's own record of the call (`model_call_d
 every callback is given). That dict is LiteLLM's alone, one per call, and survives wrappers,
 threads and streams; the caller's metadata does not: LiteLLM mutates it in place and shares it
 between calls. So there is no table of open attempts to leak: an abandoned call takes its state
-along when LiteLLM lets go of it, and its START stays open in the journal.
+along when LiteLLM lets go of it, and says so then (`costspan.adapters.litellm.abandoned`).
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
 from costspan.adapter import Attempt
-from costspan.core.counters import count
+from costspan.adapters.litellm.abandoned import Life, Stream
 from costspan.core.schema import Kind, RetryReason
 
 Details = dict[str, Any]
 """LiteLLM's `model_call_details`."""
 
 _KEY = "costspan_attempt"
-_FAILED_MAX = 4096
 
 _KINDS: dict[str, Kind] = {
     "completion": "model",
@@ -39,6 +37,17 @@ _KINDS: dict[str, Kind] = {
     "speech": "audio",
     "rerank": "rerank",
     "moderation": "guardrail",
+    # Seen when they end, if at all, and unmeasured where LiteLLM reports no usage of them.
+    "_arealtime": "model",
+    "_aresponses_websocket": "model",
+    "create_interaction": "model",
+    "pass_through_endpoint": "model",
+    "create_video": "image",
+    "video_generation": "image",
+    "video_remix": "image",
+    "video_edit": "image",
+    "video_extension": "image",
+    "ocr": "image",
 }
 
 
@@ -62,7 +71,10 @@ class Tracked:
     one attempt would be two attempts.
     """
 
-    __slots__ = ("attempt", "cost_said", "number", "requested_model", "retry_reason")
+    __slots__ = (
+        *("_life", "attempt", "cost_said", "is_mock"),
+        *("number", "requested_model", "retry_reason"),
+    )
 
     def __init__(self, attempt: Attempt, number: int, requested_model: str | None) -> None:
         self.attempt = attempt
@@ -71,6 +83,13 @@ class Tracked:
         self.retry_reason: RetryReason | None = None
         """Why somebody would try again; None as long as this attempt has not failed."""
         self.cost_said = False
+        self.is_mock = False
+        """Whether LiteLLM made the answer up: no provider was called."""
+        self._life = Life(attempt)
+
+    def streams(self, stream: Stream) -> None:
+        """Keep what a stream delivers, in case nobody reads it to its end."""
+        self._life.stream = stream
 
     def __copy__(self) -> Self:
         return self
@@ -117,30 +136,24 @@ def predecessor(tracked: Tracked) -> Predecessor | None:
     )
 
 
-class FailedAttempts:
-    """The latest failed attempt of each trace, for the Router: each of its tries is a new call.
+_last_failure: ContextVar[tuple[object, Predecessor] | None] = ContextVar(
+    "costspan_litellm_failure", default=None
+)
+"""The Router makes each try a new call, all tries of an operation in one task, one by one."""
 
-    Bounded: the oldest traces nobody retried are forgotten and counted. A forgotten link costs
-    an attempt its `retry_of`, never its money.
+
+def remember_failure(trace_id: object, failed: Predecessor) -> None:
+    """Keep the failure for the retry that the Router may make next in this task."""
+    _last_failure.set((trace_id, failed))
+
+
+def failed_before(trace_id: object, *, is_retry: bool) -> Predecessor | None:
+    """The failure that a Router's try in this task follows; a first try follows none.
+
+    Other operations may share the trace, whose id a caller may choose; they do not share the task.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_trace: OrderedDict[tuple[str, str | None], Predecessor] = OrderedDict()
-
-    def remember(self, trace_id: str, failed: Predecessor) -> None:
-        """Keep the failure until its retry or `_FAILED_MAX` later failures."""
-        with self._lock:
-            self._by_trace[trace_id, failed.requested_model] = failed
-            if len(self._by_trace) <= _FAILED_MAX:
-                return
-            self._by_trace.popitem(last=False)
-        count("litellm:failed_attempt_forgotten")
-
-    def take(self, trace_id: str, requested_model: str | None) -> Predecessor | None:
-        """The failure that this retry follows."""
-        with self._lock:
-            return self._by_trace.pop((trace_id, requested_model), None)
-
-
-failed_attempts = FailedAttempts()
+    found = _last_failure.get()
+    if found is None:
+        return None
+    _last_failure.set(None)
+    return found[1] if is_retry and found[0] == trace_id else None

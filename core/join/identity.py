@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from costspan.core.join.precedence import TRUST, closes, outcome_of, sort_key
+from costspan.core.join.precedence import TRUST, closes, is_sweep, outcome_of, sort_key
 from costspan.core.schema import Observation, oid_of
 
 DOWNSTREAM = "downstream"
@@ -60,8 +60,11 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
     by_attempt: dict[str, list[Observation]] = defaultdict(list)
     clients: dict[str, list[Observation]] = defaultdict(list)
     loose: list[Observation] = []
+    sweeps: list[Observation] = []
     for seen in observations:
-        if seen.attempt_id is None:
+        if is_sweep(seen):
+            sweeps.append(seen)
+        elif seen.attempt_id is None:
             loose.append(seen)
         elif is_downstream(seen, gateways):
             clients[seen.attempt_id].append(seen)
@@ -90,6 +93,7 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
     for event_id in events:
         _refuse_second_tenant(event_id, result)
     _place_by_response(unplaced, result, gateways)
+    _attach_sweeps(sweeps, attempts_of, events)
     return result
 
 
@@ -225,6 +229,37 @@ def _events_of_operations(
         event_id = find(seen.operation_ids[0])
         events.setdefault(event_id, []).append(Spoken(seen, Reach.OWN))
     return rest
+
+
+def _attach_sweeps(
+    sweeps: Collection[Observation],
+    attempts_of: dict[str, set[str]],
+    events: dict[str, list[Spoken]],
+) -> None:
+    """Give each sweep to the very event it was made for; it makes none, and joins none.
+
+    An operation that was swept may turn out to be evidence on attempts: each of those has an end,
+    or a sweep, of its own.
+    """
+    if not sweeps:
+        return
+    event_of: dict[str, str] = {
+        operation: event_id
+        for event_id, spoken in events.items()
+        for seen, reach in spoken
+        if reach == Reach.OWN and seen.attempt_id is None
+        for operation in seen.operation_ids
+    }
+    for seen in sweeps:
+        reached: dict[str, Reach] = {}
+        if seen.attempt_id is not None:
+            reached[seen.attempt_id] = Reach.OWN
+        else:
+            for operation in seen.operation_ids:
+                reached.update(dict.fromkeys(attempts_of.get(operation, ()), Reach.SHARED))
+                reached[event_of.get(operation, "")] = Reach.OWN
+        for event_id in reached.keys() & events.keys():
+            events[event_id].append(Spoken(seen, reached[event_id]))
 
 
 def _place_by_response(

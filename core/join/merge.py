@@ -15,10 +15,12 @@ import msgspec
 from costspan.core.join.identity import Reach, Spoken
 from costspan.core.join.precedence import (
     CAUSE_TRUST,
+    SWEPT,
     TRUST,
     USAGE_TRUST,
     closes,
     derive_outcome,
+    is_sweep,
     sort_key,
 )
 from costspan.core.schema import Observation, Outcome, oid_of
@@ -47,12 +49,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     `facts` holds the merged fields; `names` is every name a `parent` may use for this event:
     operation ids, the oids of its observations, span ids (the attempt id is the event's id).
+    `is_open`: it started and has not ended; `is_swept`: nor did it in all the time it was given.
     """
 
     id: str
     facts: Observation
     outcome: Outcome
     is_open: bool
+    is_swept: bool = False
     operation_names: tuple[str, ...]
     oid_names: tuple[str, ...]
     span_names: tuple[str, ...]
@@ -69,7 +73,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def merge(event_id: str, spoken: Sequence[Spoken]) -> Event:
-    """The event that these observations make; pure, and free of the order they come in."""
+    """The event that these observations make; pure, and free of the order they come in.
+
+    A sweep closes an event that would be open without it, as unknown, and says nothing else. Where
+    anybody saw an end, it says nothing at all.
+    """
+    everybody = spoken
+    spoken = [each for each in everybody if not is_sweep(each.observation)]
     by_provider = sorted(spoken, key=lambda each: sort_key(each.observation, "provider"))
     by_user = sorted(spoken, key=lambda each: sort_key(each.observation, "user"))
     facts: dict[str, Any] = {"flags": _union(each.observation.flags for each in spoken)}
@@ -94,14 +104,21 @@ def merge(event_id: str, spoken: Sequence[Spoken]) -> Event:
     facts["operation_ids"] = operations
     if any(seen.attempt_id == event_id for seen in own):
         facts["attempt_id"] = event_id
+    is_open = any(seen.phase == "start" for seen in full) and not any(map(closes, full))
+    is_swept = is_open and any(reach == Reach.OWN and is_sweep(seen) for seen, reach in everybody)
+    if is_swept:
+        facts["flags"] = tuple(sorted({*facts["flags"], SWEPT}))
+        facts.setdefault("provider_result", "unknown")
+        facts.setdefault("usage_source", "missing")
     merged = Observation(**facts)
     return Event(
         id=event_id,
         facts=merged,
         outcome=derive_outcome(merged.provider_result, merged.delivery),
-        is_open=any(seen.phase == "start" for seen in full) and not any(map(closes, full)),
+        is_open=is_open and not is_swept,
+        is_swept=is_swept,
         operation_names=operations,
-        oid_names=tuple(sorted(oid_of(each.observation) for each in spoken)),
+        oid_names=tuple(sorted(oid_of(each.observation) for each in everybody)),
         span_names=_union((s.span_id,) for s in full if s.span_id is not None),
     )
 
@@ -194,7 +211,7 @@ def disagreements(spoken: Sequence[Spoken]) -> dict[str, dict[str, Any]]:
         for seen, reach in spoken:
             value = getattr(seen, name)
             inferred = name in ("cause", "initiator") and seen.cause_source == "inferred"
-            if value is None or inferred or reach == Reach.SHARED:
+            if value is None or inferred or reach == Reach.SHARED or is_sweep(seen):
                 continue
             said[oid_of(seen)] = value
         if len({msgspec.json.encode(value, order="sorted") for value in said.values()}) > 1:

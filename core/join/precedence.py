@@ -13,6 +13,8 @@ _LAST = 9
 
 SWEEP = "sweep"
 """The source of a sweeper's END: any other observation is believed before it."""
+SWEPT = "swept"
+"""The flag of an event that started, never ended, and was swept."""
 
 TRUST: dict[str | None, int] = {
     "assignment": 0,
@@ -56,6 +58,33 @@ def closes(seen: Observation) -> bool:
             seen.provider_billed,
             seen.cache,
             seen.error_type,
+        )
+    )
+
+
+def is_sweep(seen: Observation) -> bool:
+    """Whether this only says that nobody saw the end of the event it was made for.
+
+    An END of source `sweep` that says anything more is an observation like any other, believed
+    last: what it measured must not be lost.
+    """
+    return (
+        seen.source == SWEEP
+        and seen.phase == "end"
+        and seen.provider_result == "unknown"
+        and (seen.attempt_id is not None or bool(seen.operation_ids))
+        and all(
+            value is None
+            for value in (
+                seen.usage,
+                seen.flat_cost,
+                seen.provider_billed,
+                seen.cache,
+                seen.error_type,
+                seen.delivery,
+                seen.tenant,
+                seen.members,
+            )
         )
     )
 

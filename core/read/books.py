@@ -52,7 +52,8 @@ class Books:
         Returns:
             `{"rows": [{…keys…, "cost", "charge", "events"}], "totals": {…}, "balanced": bool}`.
             Events of unknown cost are in no amount; a row of nothing else has them in `events`
-            and None for the amounts.
+            and None for the amounts. In totals, `open` events started and have not ended yet;
+            `swept` ones started and nobody saw them end.
 
         Raises:
             ValueError: for a field that does not exist, or a period that is none.
@@ -82,6 +83,7 @@ class Books:
             "unattributed": format_usd(sums.unattributed),
             "unpriced_events": sums.unpriced,
             "open": sums.open,
+            "swept": sums.swept,
             "unmatched": problems["unmatched"] + problems["unmatched_downstream"],
         }
         rows = [row for row, _ in grouped]

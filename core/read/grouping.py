@@ -76,7 +76,7 @@ class Group(msgspec.Struct):
 
 
 class Sums(msgspec.Struct):
-    """Totals in pico-USD and counts."""
+    """Totals in pico-USD and counts; `unpriced` counts the swept ones of unknown cost too."""
 
     cost: int = 0
     charge: int = 0
@@ -84,6 +84,7 @@ class Sums(msgspec.Struct):
     unattributed: int = 0
     unpriced: int = 0
     open: int = 0
+    swept: int = 0
     balanced: bool = True
 
 
@@ -188,6 +189,7 @@ def _would_be(each: Settled, decision: Decision) -> Line:
 
 def _count(each: Settled, sums: Sums) -> None:
     decision = each.decision
+    sums.swept += each.event.is_swept
     if decision is None:
         sums.open += 1
         return

@@ -62,6 +62,8 @@ class Reasons:
         facts = each.event.facts
         if "invalid_usage" in facts.flags:
             return "its usage was refused (invalid_usage)"
+        if each.event.is_swept:
+            return "it started and nobody saw it end: it was swept, and may have cost money"
         if each.event.outcome == "failed":
             error = f" with {facts.error_type}" if facts.error_type else ""
             return f"it failed{error}, and nobody knows whether the provider billed it"

@@ -151,6 +151,13 @@ class Settlement(Protocol):
         """The events that started at or after this time."""
         ...
 
+    def awaiting(self, what: str, until_ns: int, at_most: int) -> list[str]:
+        """The open events that await this (`settle.sweep.awaited`), oldest first.
+
+        Those that started at or before `until_ns`; one that nobody gave a time is the oldest.
+        """
+        ...
+
     def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
         """Session -> tenant where the directory is trusted and of one mind."""
         ...
@@ -251,7 +258,11 @@ class Ledger(Protocol):
         ...
 
     def counts(self) -> dict[str, int]:
-        """How many: observations, events, open, unpriced, postings, refused, …."""
+        """How many: observations, events, open, swept, unpriced, postings, refused, ….
+
+        An event is open, or swept, or somebody saw its end; `unpriced` and `unmeasured` are those
+        of unknown cost, swept ones included.
+        """
         ...
 
     def journal(self) -> Iterator[Observation]:

@@ -21,11 +21,13 @@ from costspan.install import install
 from costspan.tool import tool
 
 if TYPE_CHECKING:
+    from costspan.carrier import Keys, from_carrier, resume, to_carrier
     from costspan.core.schema import Observation
 
 __version__ = "0.1.0"
 __all__ = [
     "ContextExecutor",
+    "Keys",
     "Observation",
     "__version__",
     "attribute",
@@ -34,9 +36,12 @@ __all__ = [
     "configure",
     "detached",
     "flush",
+    "from_carrier",
     "install",
     "open_ledger",
     "record",
+    "resume",
+    "to_carrier",
     "tool",
     "work",
 ]
@@ -47,4 +52,8 @@ def __getattr__(name: str) -> Any:
         from costspan.core.schema import Observation
 
         return Observation
+    if name in ("Keys", "from_carrier", "resume", "to_carrier"):
+        from costspan import carrier
+
+        return getattr(carrier, name)
     raise AttributeError(f"module 'costspan' has no attribute {name!r}")

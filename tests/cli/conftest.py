@@ -29,6 +29,7 @@ model = "gpt-4o-mini"
 input = "0.15"
 output = "0.60"
 """
+TEN_YEARS_SECONDS = 10 * 365 * 86_400
 
 
 def at(text: str) -> int:
@@ -46,6 +47,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             ledger=folder / f"{name}.db",
             spool=folder / name,
             prices=contract,
+            open_ttl=TEN_YEARS_SECONDS,  # the call that never ends stays open, whatever the day
             background=False,
         )
         record()
@@ -64,6 +66,7 @@ def desk(
     desk = Desk(tmp_path, templates, capsys)
     monkeypatch.setenv("COSTSPAN_LEDGER", str(desk.ledger))
     monkeypatch.setenv("COSTSPAN_SPOOL", str(desk.spool))
+    monkeypatch.setenv("COSTSPAN_OPEN_TTL", str(TEN_YEARS_SECONDS))
     for name in ("COSTSPAN_RULES", "COSTSPAN_PRICES", "COSTSPAN_PROFILE", "COSTSPAN_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     return desk

@@ -60,6 +60,8 @@ CREATE TABLE events (
     id TEXT PRIMARY KEY,
     is_attempt INTEGER NOT NULL,
     status TEXT NOT NULL,          -- open | posted | unpriced | unmeasured | not_money
+    awaits TEXT,                   -- call | batch: what an open event waits for
+    is_swept INTEGER NOT NULL,     -- 1: it started, nobody saw its end, and it was given up
     tenant TEXT,
     session TEXT,
     parent TEXT,
@@ -73,7 +75,9 @@ CREATE INDEX events_parent ON events (parent) WHERE parent IS NOT NULL;
 CREATE INDEX events_session ON events (session) WHERE session IS NOT NULL;
 CREATE INDEX events_request ON events (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX events_trace ON events (trace_id) WHERE trace_id IS NOT NULL;
-CREATE INDEX events_status ON events (status) WHERE status != 'posted';
+CREATE INDEX events_status ON events (status, awaits, coalesce(started_at, 0))
+    WHERE status != 'posted';
+CREATE INDEX events_swept ON events (id) WHERE is_swept;
 
 -- Names a parent may use beside the attempt id: 1 operation id, 2 oid, 3 span id.
 CREATE TABLE names (

@@ -9,6 +9,7 @@ from costspan.core.decide import RuleSet
 from costspan.core.journal.records import Policy
 from costspan.core.prices import PriceBook
 from costspan.core.settle.ledger import Node, Posting, Settled
+from costspan.core.settle.sweep import awaited
 from costspan.plugins.ledgers.sqlite.journal import LOOSE, OPERATION, RESPONSE, JournalTables
 from costspan.plugins.ledgers.sqlite.rows import pack, select_in, unpack
 
@@ -52,7 +53,7 @@ class SqliteSettlement(JournalTables):
     def save(self, events: Collection[Settled]) -> None:
         """Keep events as they stand."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [_event_row(each) for each in events],
         )
 
@@ -103,6 +104,16 @@ class SqliteSettlement(JournalTables):
         """The events that started at or after this time."""
         sql = "SELECT id FROM events WHERE coalesce(started_at, 0) >= ?"
         return {row[0] for row in self._db.execute(sql, (at_ns,))}
+
+    def awaiting(self, what: str, until_ns: int, at_most: int) -> list[str]:
+        """The open events that await this, started at or before `until_ns`, oldest first."""
+        # The third condition follows from the first: it lets SQLite use the partial index.
+        sql = """
+            SELECT id FROM events
+            WHERE status = 'open' AND awaits = ? AND status != 'posted'
+              AND coalesce(started_at, 0) <= ?
+            ORDER BY coalesce(started_at, 0), id LIMIT ?"""
+        return [row[0] for row in self._db.execute(sql, (what, until_ns, at_most))]
 
     def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
         """The operator's latest row; else the evidence, where it is of one mind."""
@@ -230,6 +241,7 @@ def _event_row(each: Settled) -> tuple[Any, ...]:
     else:
         status = "posted" if decision.is_money else "not_money"
     return (
-        event.id, facts.attempt_id is not None, status, facts.tenant, facts.session, facts.parent,
-        facts.kind, event.at_ns, facts.request_id, facts.trace_id, pack(each),
+        event.id, facts.attempt_id is not None, status, awaited(event), event.is_swept,
+        facts.tenant, facts.session, facts.parent, facts.kind, event.at_ns, facts.request_id,
+        facts.trace_id, pack(each),
     )  # fmt: skip

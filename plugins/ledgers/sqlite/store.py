@@ -31,6 +31,7 @@ SCHEMA_VERSION = "1"
 MEMORY = ":memory:"
 _PICO = 10**12
 _UNPREFIXED_CHARS_MIN = 8
+_POSTING_NOTHING = ("unmatched", "unmatched_downstream", "identity_conflict")
 
 
 class SqliteLedger:
@@ -266,20 +267,20 @@ class SqliteLedger:
         return [tuple(row) for row in self.connection.execute(sql)]
 
     def counts(self) -> dict[str, int]:
-        """How many of everything."""
-        one = self._one
-        counts = {
+        """How many of everything; see the protocol."""
+        one = self._one  # the second condition of `of_status` is that of the partial index
+        of_status = "SELECT count(*) FROM events WHERE status = ? AND status != 'posted'"
+        of_kind = "SELECT count(*) FROM problems WHERE kind = ?"
+        return {
             "observations": one("SELECT count(*) FROM journal"),
             "events": one("SELECT count(*) FROM events"),
             "postings": one("SELECT count(*) FROM postings"),
             "refused": one("SELECT coalesce(sum(refused), 0) FROM refusals"),
             "conflict": one("SELECT count(*) FROM conflicts"),
+            "swept": one("SELECT count(*) FROM events WHERE is_swept"),
+            **{name: one(of_status, name) for name in ("open", "unpriced", "unmeasured")},
+            **{name: one(of_kind, name) for name in _POSTING_NOTHING},
         }
-        for status in ("open", "unpriced", "unmeasured"):
-            counts[status] = one("SELECT count(*) FROM events WHERE status = ?", status)
-        for kind in ("unmatched", "unmatched_downstream", "identity_conflict"):
-            counts[kind] = one("SELECT count(*) FROM problems WHERE kind = ?", kind)
-        return counts
 
     def _one(self, sql: str, *bound: Any) -> int:
         return int(self.connection.execute(sql, bound).fetchone()[0])

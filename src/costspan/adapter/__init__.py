@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, Self
 
-from costspan.adapter import usage
+from costspan.adapter import tracing, usage
 from costspan.adapter.bridge import (
     OpenOperation,
     current,
@@ -46,6 +46,7 @@ __all__ = [
     "evidence",
     "new_attempt_id",
     "open_operation",
+    "tracing",
     "usage",
 ]
 
@@ -68,12 +69,18 @@ def context_fields(context: Context) -> dict[str, Any]:
         "request_id": context.request_id,
         "client_request_id": context.client_request_id,
         "parent": context.parent,
+        "parent_origin": context.parent_origin,
         "name": context.name,
         "flags": context.flags,
     }
+    if tenant != context.tenant:
+        # A principal was bound since: what came signed for another owner (or none) is not its own.
+        for name in ("session", "parent"):
+            if fields[f"{name}_origin"] == "signed":
+                fields[name] = fields[f"{name}_origin"] = None
     if holder is not None:
         holder.touched = True
-        if context.session is None and holder.session is not None:
+        if fields["session"] is None and holder.session is not None:
             fields["session"] = holder.session
             fields["session_origin"] = "ours"
         if context.user is None:
@@ -127,7 +134,14 @@ class _Seen:
         return runtime.record(fields)
 
     def _start(self) -> None:
+        # The END repeats the trace of here: where it is recorded, another span may be in force.
+        if (span := tracing.current_span()) is not None:
+            tracing.join(span, self.context, self._facts, *self._own_name())
         self._write("start", self._facts)
+
+    def _own_name(self) -> tuple[str, str | None]:
+        """The span attribute that names this, and its value."""
+        return tracing.ATTEMPT, self.attempt_id
 
     def end(self, **facts: Any) -> Ack | Refused | None:
         """Record the result: `usage`, `executed_model`, `response_id`, `provider_result`, ….
@@ -216,6 +230,9 @@ class Operation(_Seen):
         seen.handle = OpenOperation(operation_id, seen.context, kind)
         seen._start()
         return seen
+
+    def _own_name(self) -> tuple[str, str | None]:
+        return tracing.OPERATION, self.operation_ids[0]
 
     def end(self, **facts: Any) -> Ack | Refused | None:
         """Record the result and close the operation for inner instruments."""

@@ -116,6 +116,11 @@ def from_anthropic(usage: object) -> Usage | None:
     }
 
 
+_TIERED = {
+    name: (name, f"priority_{name}", f"flex_{name}") for name in ("cache_read", "cache_creation")
+}
+
+
 def from_langchain(usage: object) -> Usage | None:
     """LangChain's `usage_metadata`: details are subsets of the totals, for every provider.
 
@@ -129,8 +134,8 @@ def from_langchain(usage: object) -> Usage | None:
     return _disjoint(
         _part(reported, "input_tokens"),
         _part(reported, "output_tokens"),
-        cache_read=_part(details_in, "cache_read", "priority_cache_read", "flex_cache_read"),
-        **_writes(details_in, _part(details_in, "cache_creation")),
+        cache_read=_part(details_in, *_TIERED["cache_read"]),
+        **_writes(details_in, _part(details_in, *_TIERED["cache_creation"])),
         audio_input=_part(details_in, "audio"),
         audio_output=_part(details_out, "audio"),
     )

@@ -13,7 +13,8 @@ import msgspec
 from rich.text import Text
 
 from costspan.cli.exits import BAD, NOT_FOUND, OK
-from costspan.cli.findings import Finding, of_books
+from costspan.cli.finding import Finding
+from costspan.cli.findings import of_books
 from costspan.cli.printing import Block, Page, counted, joined, print_json, shown, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import open_books, settings_of

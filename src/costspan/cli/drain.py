@@ -31,12 +31,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=30,
         help="for another process that is settling (default %(default)s)",
     )
+    parser.add_argument(
+        "--sweep-older",
+        metavar="SECONDS",
+        type=int,
+        help="give up every call that is open for longer, batches too; 0: all of them, those under"
+        " way as well (default: the setting open_ttl, and 26 hours for a batch)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
     """Drain; 1 if there were records that nobody can read."""
     settings, given = settings_of(options), spools_of(options)
+    if options.sweep_older is not None and options.sweep_older < 0:
+        raise UsageError("--sweep-older must be 0 or more seconds")
     for folder in given:
         if not folder.is_dir():
             what = "it is no folder" if folder.exists() else "there is no such folder"
@@ -49,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
             folders,
             timeout_seconds=options.wait,
             progress=lambda so_far: tell(so_far.segments),
+            sweep_older_seconds=options.sweep_older,
         )
     if options.json:
         print_json(_plain(done))
@@ -76,6 +86,12 @@ def _print(done: Drained) -> None:
     if settled.conflicts:
         page.line(
             f"{counted(settled.conflicts, 'conflict')}: one oid, two payloads; both are kept",
+            "yellow",
+        )
+    if done.swept:
+        page.line(
+            f"{done.swept:,} swept: started, never ended; their outcome is unknown until an end"
+            " comes after all (costspan doctor)",
             "yellow",
         )
     if done.waiting:

@@ -4,32 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
 
-import msgspec
-
-from costspan.cli.moments import age, when
+from costspan.cli.finding import Finding, Severity, most
+from costspan.cli.intents import Intents
+from costspan.cli.moments import when
 from costspan.core.decide.decision import UNATTRIBUTED
+from costspan.core.join.precedence import SWEPT
 from costspan.core.journal.records import Refusals
 from costspan.core.money import format_usd
 from costspan.core.read.books import Books
 from costspan.core.read.reasons import Reasons
 from costspan.core.settle.ledger import Ledger, Settled
-
-Severity = Literal["error", "warning", "note"]
-
-_FRESH_NS = 15 * 60 * 10**9
-"""A call may well be under way for this long."""
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something to know. `check` names the trap, `count` how many fell into it."""
-
-    severity: Severity
-    check: str
-    count: int
-    what: str
-    do: str
 
 
 class Census:
@@ -37,11 +22,8 @@ class Census:
 
     def __init__(self, ledger: Ledger, now_ns: int) -> None:
         self._reasons = Reasons(ledger)
-        self._now_ns = now_ns
         self.events = 0
-        self.open_fresh = 0
-        self.open_stale = 0
-        self.open_oldest_ns: int | None = None
+        self.intents = Intents(now_ns)
         self.unpriced: Counter[str] = Counter()
         self.unmeasured: Counter[str] = Counter()
         self.no_usage: Counter[str] = Counter()
@@ -59,19 +41,23 @@ class Census:
         facts = each.event.facts
         self._flags(each)
         if each.decision is None:
-            self._open(each)
+            self.intents.count_open(each)
             return
         model = facts.executed_model or facts.requested_model or "no model"
         if (facts.kind or "model") == "model":
             if facts.attempts_hidden is None:
                 self.hidden_unknown[model] += 1
             self.hidden_attempts += facts.attempts_hidden or 0
+        if each.event.is_swept:
+            self.intents.count_swept(each)
         if each.decision.cost is None:
             if facts.usage:
                 self.unpriced[model] += 1
                 self._remember("unpriced", model, each)
             elif "invalid_usage" in facts.flags:
                 pass  # a finding of its own: it was reported, and refused
+            elif each.event.is_swept:
+                pass  # another
             elif each.event.outcome == "ok":
                 self.no_usage[model] += 1
             else:
@@ -103,15 +89,6 @@ class Census:
         if (table, model) not in self._why:
             self._why[table, model] = self._reasons.no_price(each)
 
-    def _open(self, each: Settled) -> None:
-        started = each.event.facts.started_at or each.event.facts.recorded_at or 0
-        if self._now_ns - started < _FRESH_NS:
-            self.open_fresh += 1
-            return
-        self.open_stale += 1
-        if self.open_oldest_ns is None or started < self.open_oldest_ns:
-            self.open_oldest_ns = started
-
 
 def of_books(
     books: Books, now_ns: int, undrained: bool, tell: Callable[[int], None]
@@ -124,7 +101,7 @@ def of_books(
             tell(census.events)
     yield from _of_ledger(books, undrained)
     yield from _of_unknown_cost(census)
-    yield from _of_intents(census, now_ns)
+    yield from census.intents.findings(books.ledger)
     yield from _of_owners(census)
     yield from _of_capture(census)
 
@@ -148,7 +125,7 @@ def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
             severity="error",
             check="refused",
             count=counts["refused"],
-            what=f"records could not be written and are lost: {_most(reasons)}",
+            what=f"records could not be written and are lost: {most(reasons)}",
             do="see to the disk of the spool (disk:28 is a full one); bill these from the invoice",
         )
     gaps = [(writer, last - kept) for writer, last, kept in ledger.writers() if last != kept]
@@ -233,27 +210,6 @@ def _of_unknown_cost(census: Census) -> Iterator[Finding]:
         )
 
 
-def _of_intents(census: Census, now_ns: int) -> Iterator[Finding]:
-    if census.open_stale:
-        oldest = age(now_ns - (census.open_oldest_ns or 0))
-        yield Finding(
-            severity="warning",
-            check="open",
-            count=census.open_stale,
-            what=f"calls started and never ended, the oldest {oldest} ago: a lost callback, a"
-            " killed process, or an undrained spool",
-            do="drain every spool; what stays open may have cost money nobody counted",
-        )
-    if census.open_fresh:
-        yield Finding(
-            severity="note",
-            check="open_now",
-            count=census.open_fresh,
-            what="calls started in the last quarter of an hour and have not ended yet",
-            do="nothing: they may still be running",
-        )
-
-
 def _of_owners(census: Census) -> Iterator[Finding]:
     if census.unattributed:
         usd = format_usd(census.unattributed_pico)
@@ -270,7 +226,7 @@ def _of_owners(census: Census) -> Iterator[Finding]:
             check="tenant_invalid",
             count=census.flags["tenant_invalid"],
             what="a tenant id was refused: 1 to 128 printable characters, no @ in front"
-            + (f"; by hash: {_most(refused)}" if (refused := census.refused_tenants) else ""),
+            + (f"; by hash: {most(refused)}" if (refused := census.refused_tenants) else ""),
             do="correct the ids where they are given to attribute, bind or resolve",
         )
     if census.flags["charged_above_cost"]:
@@ -295,7 +251,7 @@ def _of_capture(census: Census) -> Iterator[Finding]:
             do="report it to whoever maintains the adapter or gateway that wrote it",
         )
     # A client's view of a gateway's call is marked so as a matter of course.
-    known = {"tenant_invalid", "invalid_usage", "charged_above_cost", "downstream"}
+    known = {"tenant_invalid", "invalid_usage", "charged_above_cost", "downstream", SWEPT}
     others = Counter({flag: n for flag, n in census.flags.items() if flag not in known})
     invalid = Counter({flag: n for flag, n in others.items() if flag.startswith("invalid:")})
     if invalid:
@@ -303,7 +259,7 @@ def _of_capture(census: Census) -> Iterator[Finding]:
             severity="warning",
             check="invalid_field",
             count=sum(invalid.values()),
-            what=f"values were no such thing and were left out, as if not said: {_most(invalid)}",
+            what=f"values were no such thing and were left out, as if not said: {most(invalid)}",
             do="correct them where they are given; costspan report --by flags finds the events",
         )
     others -= invalid
@@ -312,7 +268,7 @@ def _of_capture(census: Census) -> Iterator[Finding]:
             severity="note",
             check="flags",
             count=sum(others.values()),
-            what=f"events are flagged: {_most(others)}",
+            what=f"events are flagged: {most(others)}",
             do="costspan explain EVENT shows the flags; report --by flags groups by them",
         )
     if census.hidden_attempts:
@@ -328,11 +284,6 @@ def _of_capture(census: Census) -> Iterator[Finding]:
             severity="note",
             check="retries_unseen",
             count=sum(unknown.values()),
-            what=f"model calls whose client may retry unseen by callbacks: {_most(unknown)}",
+            what=f"model calls whose client may retry unseen by callbacks: {most(unknown)}",
             do="set max_retries=0 on the client, so that every attempt is one that is seen",
         )
-
-
-def _most(counts: Counter[Any]) -> str:
-    said = ", ".join(f"{name} ({many:,})" for name, many in counts.most_common(4))
-    return said + (", ..." if len(counts) > 4 else "")

@@ -251,6 +251,9 @@ class _Sheet:
             self._page.line("charged above cost: cheaper models answered than were asked for", warn)
         if totals["open"]:
             self._page.line(f"{totals['open']} open: started, not ended (costspan doctor)", warn)
+        if totals["swept"]:
+            text = f"swept: {totals['swept']} started, never ended (unknown; costspan doctor)"
+            self._page.line(text, warn)
         if totals["unpriced_events"]:
             many = totals["unpriced_events"]
             self._page.line(f"{many} of unknown cost, not in the sums: report --unpriced", warn)

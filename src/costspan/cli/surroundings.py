@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from costspan.cli.findings import Finding
+from costspan.cli.finding import Finding
 from costspan.cli.moments import age
 from costspan.core import counters, hooks
 from costspan.core.config import Config, ConfigError

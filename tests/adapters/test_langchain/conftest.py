@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
+import costspan
 from costspan.adapters.langchain import CostHandler
-from costspan.conformance.provider import LoopbackProvider
+from costspan.conformance.provider import LoopbackProvider, Row, contract_toml
 from costspan.core import counters
+from costspan.core.money import parse_usd
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
@@ -42,6 +46,27 @@ async def model_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..., Ch
                     model=model,
                     base_url=provider.base_url,
                     api_key="any",
+                    http_client=for_sync,
+                    http_async_client=for_async,
+                    **settings,
+                )
+
+            yield build
+
+
+@pytest.fixture
+async def embeddings_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..., Any]]:
+    """Build embeddings, not tracked, whose connections end with the test."""
+    async with httpx.AsyncClient() as for_async:
+        with httpx.Client() as for_sync:
+
+            def build(kind: Any = OpenAIEmbeddings, **settings: Any) -> Any:
+                settings.setdefault("max_retries", 0)
+                return kind(
+                    model="text-embedding-3-small",
+                    base_url=provider.base_url,
+                    api_key="any",
+                    check_embedding_ctx_length=False,
                     http_client=for_sync,
                     http_async_client=for_async,
                     **settings,
@@ -87,6 +112,60 @@ class Books:
 @pytest.fixture
 def books(recorded: Recorded) -> Books:
     return Books(recorded)
+
+
+class Ledger:
+    """The settled books of this test beside the provider's own truth of it."""
+
+    def __init__(self, provider: LoopbackProvider) -> None:
+        self._provider = provider
+        self._before = len(provider.truth)
+
+    @property
+    def truth(self) -> tuple[Row, ...]:
+        assert self._provider.wait_idle()
+        return self._provider.truth[self._before :]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every event that is about money, settled now."""
+        costspan.flush()
+        with costspan.open_ledger() as books:
+            assert books.totals()["balanced"]
+            return [event for event in books.events() if event["kind"] not in ("tool", "retrieval")]
+
+    def event(self) -> dict[str, Any]:
+        (only,) = self.events()
+        return only
+
+    def rows(self) -> dict[tuple[str, str], int]:
+        """(owner, bucket) -> cost in pico-USD, what cost nothing left out."""
+        costspan.flush()
+        with costspan.open_ledger() as books:
+            rows = books.totals(by="owner,bucket")["rows"]
+        return {(r["owner"], r["bucket"]): c for r in rows if (c := parse_usd(r["cost"]))}
+
+    def check(self) -> None:
+        """Nothing leaked, lost or doubled: cost per driver is what the provider billed for it."""
+        driven: Counter[str | None] = Counter()
+        for event in self.events():
+            assert event["cost"] is not None, event
+            assert not {"open", "estimated"}.intersection((event["outcome"], *event["flags"]))
+            driven[event["driver"]] += parse_usd(event["cost"])
+        billed: Counter[str | None] = Counter()
+        for row in self.truth:
+            billed[row.tenant] += row.cost_pico
+        assert +driven == +billed
+
+
+@pytest.fixture
+def ledger(provider: LoopbackProvider, tmp_path: Path) -> Ledger:
+    """A configured process that settles by the loopback provider's own price list."""
+    prices = tmp_path / "contract.toml"
+    prices.write_text(contract_toml(), "utf-8")
+    costspan.configure(
+        ledger=tmp_path / "ledger.db", spool=tmp_path / "spool", prices=prices, background=False
+    )
+    return Ledger(provider)
 
 
 @pytest.fixture
