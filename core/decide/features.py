@@ -6,7 +6,7 @@ that some rule always matches and that none is dead.
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Literal, get_args
 
 import msgspec
 
@@ -48,12 +48,13 @@ class Lineage(msgspec.Struct, frozen=True):
     """What an event's ancestors and session say.
 
     `tenant` is the owner found by O5 and `via` the event id or session it was found through;
-    `under_tool` says that an ancestor is a tool run; `looked_at` is every ancestor walked.
+    `step` is the kind of the nearest ancestor that is a tool run or a retriever; `looked_at` is
+    every ancestor walked.
     """
 
     tenant: str | None = None
     via: str | None = None
-    under_tool: bool = False
+    step: Literal["tool", "retrieval"] | None = None
     looked_at: tuple[str, ...] = ()
 
 
@@ -76,10 +77,17 @@ def work_of(event: Event, lineage: Lineage) -> Work:
         return Work("tool", facts.initiator or "agent", "a tool run")
     if kind == "retrieval":
         return Work("retrieval", facts.initiator or "agent", "a retriever")
-    if kind == "model" and lineage.under_tool:
-        return Work("subagent", facts.initiator or "agent", "a model call under a tool run")
+    if lineage.step == "retrieval" and kind in _MODEL_KINDS:
+        return Work(
+            "retrieval", facts.initiator or "agent", f"a call of kind {kind} in a retriever"
+        )
+    if lineage.step == "tool" and kind in _MODEL_KINDS:
+        return Work("subagent", facts.initiator or "agent", f"a call of kind {kind} in a tool run")
     return Work("primary", facts.initiator or "user", "nothing says otherwise")
 
+
+_MODEL_KINDS = frozenset({"model", "embedding", "image", "audio", "rerank"})
+"""The kinds of event in which a model works: an embedding in a tool is that tool's work too."""
 
 _SPOILT = frozenset({"invalid:flat_cost", "invalid_usage"})
 """Something was said of the money, and could not be read: unknown, never nothing."""

@@ -155,6 +155,11 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def to_bytes(self) -> bytes:
         """The book as compressed canonical JSON, with its hash; `from_bytes` reads it."""
+        return self._snapshot
+
+    @cached_property
+    def _snapshot(self) -> bytes:
+        # A public list has thousands of rows, and a process may open many ledgers.
         return zlib.compress(_canonical({**self._content(), "sha256": self.sha256}))
 
     @classmethod

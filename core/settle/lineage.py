@@ -6,6 +6,7 @@ Pure over the two look-ups it is given: reference -> event id, event id -> `Node
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from costspan.core.decide import Lineage
 from costspan.core.settle.ledger import Node
@@ -48,12 +49,13 @@ def lineage_of(
     """The tenant that O5 finds: the nearest ancestor's, else the session's; and what was walked."""
     chain = ancestors(event_id, nodes, resolved)
     own = nodes[event_id]
-    under_tool = False
+    step: Literal["tool", "retrieval"] | None = None
     tenant = via = None
     session = own.session
     for ancestor in chain:
         node = nodes[ancestor]
-        under_tool = under_tool or node.kind == "tool"
+        if step is None and (node.kind == "tool" or node.kind == "retrieval"):
+            step = node.kind
         if tenant is None and node.tenant is not None:
             tenant, via = node.tenant, ancestor
         if session is None:
@@ -61,4 +63,4 @@ def lineage_of(
     if tenant is None and session is not None:
         tenant = session_owners.get(session)
         via = f"session {session}" if tenant is not None else None
-    return Lineage(tenant, via, under_tool, tuple(chain))
+    return Lineage(tenant, via, step, tuple(chain))

@@ -137,7 +137,9 @@ def lineage_of(
         tenant, via = facts[tenants[0]].tenant, tenants[0]
     elif sessions and sessions[0] in owners:
         tenant, via = owners[sessions[0]], f"session {sessions[0]}"
-    return Lineage(tenant, via, any(facts[each].kind == "tool" for each in chain), tuple(chain))
+    kinds = [facts[each].kind for each in chain]
+    step = next((kind for kind in kinds if kind == "tool" or kind == "retrieval"), None)
+    return Lineage(tenant, via, step, tuple(chain))
 
 
 def in_force(policies: Sequence[Rule], event: Event) -> Rule:
