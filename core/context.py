@@ -173,7 +173,7 @@ class scope:
 
 
 def derive(base: Context, **changes: Any) -> Context:
-    """A copy of `base` with these fields changed; a new parent does not keep the old one's origin."""
+    """A copy of `base` with these fields changed; a new parent is not of the old one's origin."""
     if "parent" in changes:
         changes.setdefault("parent_origin", None)
     return msgspec.structs.replace(base, **changes)

@@ -147,8 +147,8 @@ class AttributionMiddleware:
                 _ask_last(holder)
             if span is not None and context.tenant is None and holder.tenant is not None:
                 tracing.mark_request(span, context)
+            came_with = {} if presented is None else presented.request_facts(context)
             if holder.touched and self._record_requests:
-                came_with = {} if presented is None else presented.request_facts(context)
                 _record(context, scope, started_at, {**place, **came_with}, error_type)
 
 

@@ -87,7 +87,11 @@ def from_litellm(usage: object) -> Usage | None:
     written = _part(details_in, "cache_creation_tokens", "cache_write_tokens") or _part(
         reported, "cache_creation_input_tokens"
     )
-    return _disjoint(
+    server_tools = as_mapping(reported.get("server_tool_use"))
+    searches = _part(server_tools, "web_search_requests") or _part(
+        details_in, "web_search_requests"
+    )
+    components = _disjoint(
         _part(reported, "prompt_tokens"),
         _part(reported, "completion_tokens"),
         cache_read=_part(details_in, "cached_tokens") or _part(reported, "cache_read_input_tokens"),
@@ -95,6 +99,7 @@ def from_litellm(usage: object) -> Usage | None:
         audio_input=_part(details_in, "audio_tokens"),
         audio_output=_part(details_out, "audio_tokens"),
     )
+    return {**components, "web_searches": searches} if searches else components
 
 
 def from_anthropic(usage: object) -> Usage | None:

@@ -37,6 +37,9 @@ _LITELLMS_OWN = (
     "Pydantic serializer warnings:UserWarning",
     ".* using the `ReadOnly` qualifier:UserWarning",
     "Accessing the 'model_(computed_)?fields' attribute on the instance:DeprecationWarning",
+    # its queue of callbacks, which it leaves behind in the event loop of a test that has ended
+    "coroutine 'LoggingWorker:RuntimeWarning",
+    "Exception ignored in. <coroutine object LoggingWorker:pytest.PytestUnraisableExceptionWarning",
 )
 
 Attempts = Callable[[int], list[SimpleNamespace]]

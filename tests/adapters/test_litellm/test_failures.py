@@ -190,19 +190,6 @@ async def test_a_stream_that_dies_keeps_the_estimate_of_what_was_sent(
     assert attempt.usage["output"] > 0
 
 
-async def test_an_abandoned_stream_stays_open(attempts: Any, to_provider: Any, said: Any) -> None:
-    stream = await litellm.acompletion(
-        "openai/gpt-4o", said("[[in=10 out=5]]"), stream=True, **to_provider
-    )
-    async for _ in stream:
-        break
-    await stream.aclose()
-    await flush()
-    [attempt] = attempts(0)
-    assert [o.phase for o in attempt.observations] == ["start"]
-    assert attempt.requested_model == "gpt-4o"
-
-
 async def test_a_request_refused_before_any_attempt_makes_no_event(
     attempts: Any, router: litellm.Router, said: Any
 ) -> None:

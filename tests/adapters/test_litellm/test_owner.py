@@ -107,35 +107,6 @@ async def test_a_metadata_dict_used_for_two_calls_does_not_mix_them(
     assert first.operation_ids != second.operation_ids
 
 
-async def test_on_the_proxy_only_the_authenticated_team_is_the_tenant(
-    attempts: Any, ask: Any
-) -> None:
-    await ask(
-        metadata={**_AUTHENTICATED, "tenant": "globex", "session_id": "mine", "tags": ["vip"]},
-        proxy_server_request={"url": "/chat/completions", "body": {}},
-        user="end-user-1",
-    )
-    [attempt] = attempts(1)
-    assert (attempt.tenant, attempt.tenant_source) == ("acme", "principal")
-    assert (attempt.session, attempt.session_origin) == ("mine", "caller")
-    assert attempt.trace_origin == "caller"
-    assert attempt.client_claims["tenant"] == "globex"
-    assert attempt.client_claims["tags"] == ["vip"]
-    assert attempt.client_claims["end_user"] == "end-user-1"
-
-
-async def test_on_the_proxy_a_key_without_a_team_leaves_the_call_to_nobody(
-    attempts: Any, ask: Any
-) -> None:
-    await ask(
-        metadata={"user_api_key_hash": "k", "user_api_key_team_id": None, "tenant": "globex"},
-        proxy_server_request={"url": "/chat/completions", "body": {}},
-    )
-    [attempt] = attempts(1)
-    assert attempt.tenant is None
-    assert attempt.client_claims["tenant"] == "globex"
-
-
 async def test_in_the_sdk_the_proxys_own_fields_authenticate_nobody(
     attempts: Any, ask: Any
 ) -> None:
