@@ -8,7 +8,9 @@ leave it set after its run ended, so a closed operation encloses nothing and the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
 from costspan.core import context as core
 from costspan.core.context import Context
@@ -22,10 +24,15 @@ class OpenOperation:
     """An operation under way: its id, its context, and whether it is still open.
 
     `operation_ids` are more than one where a host starts several calls before it makes the first:
-    an attempt inside may be any of them, and names all.
+    an attempt inside may be any of them, and names all. `retry` is what the outer instrument knows
+    of an operation that repeats another (`attempt`, `retry_of`, `retry_reason`): an attempt's own
+    number is only its own instrument's to say, so the inner one takes it over.
     """
 
-    __slots__ = ("_outer", "_under", "context", "is_open", "kind", "operation_id", "operation_ids")
+    __slots__ = (
+        *("_outer", "_under", "context", "is_open", "kind"),
+        *("operation_id", "operation_ids", "retry"),
+    )
 
     def __init__(self, operation_id: str, context: Context, kind: Kind = "model") -> None:
         self.operation_id = operation_id
@@ -33,6 +40,7 @@ class OpenOperation:
         self.context = context
         self.kind = kind
         self.is_open = True
+        self.retry: Mapping[str, Any] = {}
         self._outer: OpenOperation | None = None
         self._under: str | None = None  # the context's own parent where it was opened
 
