@@ -205,8 +205,8 @@ class CostHandler(BaseCallbackHandler):
 
     @_quiet
     def on_chain_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        """Forget the chain."""
-        lifecycle.end_chain(RUNS.close(run_id))
+        """Forget the chain; what it was told in vain may be asked again."""
+        lifecycle.end_chain(RUNS.close(run_id), error)
 
 
 _everywhere = CostHandler()

@@ -24,6 +24,7 @@ from costspan.adapters.langchain.watch import watch
 from costspan.core.counters import count
 
 _SOURCE: dict[str, str] = {"source": "langchain", "source_version": __version__}
+_RETRY = ("attempt", "retry_of", "retry_reason")
 _FALLBACKS = "RunnableWithFallbacks"
 _ASKS_A_PERSON = frozenset({"GraphInterrupt", "GraphBubbleUp", "NodeInterrupt", "ParentCommand"})
 """What LangGraph raises through a tool to stop or to leave the graph."""
@@ -47,8 +48,10 @@ def start_model(
     run.fingerprint = retry.fingerprint(messages)
     run.characters = request_characters(messages)
     facts = request.model_facts(run, serialized, details.get("name"))
-    facts.update(retry.after_failure(run, facts["requested_model"]))
+    repeats = retry.after_failure(run, facts["requested_model"])
+    facts.update(repeats)
     handle = _open(run, facts).handle
+    handle.retry = {name: repeats[name] for name in _RETRY if name in repeats}
     handle.operation_ids = (*_mates(run), handle.operation_id)
     open_operation(handle)
     watch(run, run_id, _give_up)
@@ -128,13 +131,19 @@ def end(run: Run | None, run_id: UUID | str, facts_of: Callable[[], Facts]) -> N
     run.is_over = True
     if run.unwatch is not None:
         run.unwatch()
+        run.unwatch = None
     run.operation.end(**facts)
+    if run.kind == "model" and not facts.keys() & {"provider_result", "delivery"}:
+        retry.remember_answer(run)
 
 
-def end_chain(run: Run | None) -> None:
-    """A chain is over; so are the fallbacks it offered."""
-    if run is not None:
-        run.is_over = True
+def end_chain(run: Run | None, error: BaseException | None = None) -> None:
+    """A chain is over; so are the fallbacks it offered. Where it failed it may be run again."""
+    if run is None:
+        return
+    run.is_over = True
+    if error is not None and not is_cancelled(error) and not _asks_a_person(error):
+        retry.answers_refused(run, judge(error, has_reply=True))
 
 
 def failure_facts(error: BaseException, run: Run | None) -> Facts:
@@ -174,9 +183,12 @@ def step_error_facts(error: BaseException) -> Facts:
     """What an error of a tool or retriever says. Asking a person is no failure."""
     if is_cancelled(error):
         return _cancelled_facts(error)
-    asks = any(kind.__name__ in _ASKS_A_PERSON for kind in type(error).__mro__)
-    result = "unknown" if asks else "failed"
+    result = "unknown" if _asks_a_person(error) else "failed"
     return {"provider_result": result, "error_type": type(error).__qualname__}
+
+
+def _asks_a_person(error: BaseException) -> bool:
+    return any(kind.__name__ in _ASKS_A_PERSON for kind in type(error).__mro__)
 
 
 def _cancelled_facts(error: BaseException) -> Facts:

@@ -74,13 +74,13 @@ def _usage_facts(
     own = usage.as_mapping(said.get("usage"))
     if said.get("model_provider") == "anthropic" and (counted := usage.from_anthropic(own)):
         return {"usage": counted, "raw_usage": dict(own)}
-    counted = usage.from_langchain(told) if n <= 1 else None
+    counted = _of_something(usage.from_langchain(told)) if n <= 1 else None
     if counted is None:
         of_request = usage.as_mapping(output.get("token_usage"))
-        counted = usage.from_openai(of_request)
+        counted = _of_something(usage.from_openai(of_request))
         if counted is not None:
             return {"usage": counted, "raw_usage": dict(of_request)}
-        counted = usage.from_langchain(told)
+        counted = _of_something(usage.from_langchain(told))
     if counted is None:
         return {}
     facts: dict[str, Any] = {"usage": counted, "raw_usage": dict(told)}
@@ -89,6 +89,14 @@ def _usage_facts(
         # Anthropic's default, and only that.
         facts["flags"] = ("cache_lifetime_assumed",)
     return facts
+
+
+def _of_something(counted: dict[str, int] | None) -> dict[str, int] | None:
+    """The usage, unless it counts nothing: that is how a wrapper writes down that it was told none.
+
+    No reply is made of no tokens at all (ChatLiteLLM: zeros where LiteLLM's reply has no usage).
+    """
+    return counted if counted and any(counted.values()) else None
 
 
 def _response_id(said: Mapping[str, Any], output: Mapping[str, Any], run: Run | None) -> str | None:

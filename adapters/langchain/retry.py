@@ -4,6 +4,7 @@ LangChain marks only `with_retry` (a tag from the second attempt on). Retries by
 graph's retry policy or by hand, and fallbacks, carry no mark: they show as another model run with
 the same messages in the same place, after one that failed there. Outside any chain the place is the
 scope the application opened (`attribute`, `work`, a request); without one nothing is recognised.
+A model that answered is asked again where its graph task failed afterwards, and is run again.
 The fingerprint of the messages is of this process and holds no text.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from costspan.adapters.langchain.failure import Verdict
@@ -27,6 +28,7 @@ ALONE_MAX = 512
 
 _RETRY_TAG = "retry:attempt:"
 _MAP_TAG = "map:key:"
+_TASK = "langgraph_checkpoint_ns"
 
 Fingerprint = tuple[object, ...]
 
@@ -63,18 +65,46 @@ def fingerprint(messages: Sequence[Any]) -> Fingerprint:
 
 def remember(run: Run, verdict: Verdict) -> None:
     """Keep that `run` failed, for the run that repeats it."""
-    failed = Failed(
-        operation_id=run.operation.operation_ids[0] if run.operation is not None else "",
-        attempt=run.facts.get("attempt") or 1,
-        asked_model=run.facts.get("requested_model"),
-        reason=verdict.retry_reason,
-    )
+    failed = _failed(run, verdict.retry_reason)
     if run.parent is None:
         _remember_alone(run, failed)
         return
     failures = run.root.failures
     for place in _places(run):
         failures[place, run.fingerprint] = failed
+    _bound(failures)
+
+
+def remember_answer(run: Run) -> None:
+    """Keep what `run` answered in a graph's task, in case the task fails and is run again."""
+    task = run.metadata.get(_TASK)
+    if task is not None and run.parent is not None:
+        run.root.answers[task, run.fingerprint] = _failed(run, "agent")
+        _bound(run.root.answers)
+
+
+def answers_refused(run: Run, verdict: Verdict) -> None:
+    """A chain failed: if it is a graph's task, what its models answered was for nothing."""
+    task, around = run.metadata.get(_TASK), run.parent
+    if task is None or around is None or around.metadata.get(_TASK) == task:
+        return
+    root = run.root
+    for place in [place for place in root.answers if place[0] == task]:
+        answer = root.answers.pop(place)
+        root.failures.setdefault(place, replace(answer, reason=verdict.retry_reason))
+    _bound(root.failures)
+
+
+def _failed(run: Run, reason: str) -> Failed:
+    return Failed(
+        operation_id=run.operation.operation_ids[0] if run.operation is not None else "",
+        attempt=run.facts.get("attempt") or 1,
+        asked_model=run.facts.get("requested_model"),
+        reason=reason,
+    )
+
+
+def _bound(failures: Failures) -> None:
     while len(failures) > FAILURES_MAX:
         del failures[next(iter(failures))]
 
@@ -122,7 +152,7 @@ def _places(run: Run) -> list[object]:
     if parent is None or _has_tag(run, _MAP_TAG):
         return places
     places.append(parent.run_id)
-    if (task := run.metadata.get("langgraph_checkpoint_ns")) is not None:
+    if (task := run.metadata.get(_TASK)) is not None:
         places.append(task)
     if parent.parent is not None and not _has_tag(parent, _MAP_TAG):
         places.append(parent.parent.run_id)

@@ -62,6 +62,7 @@ class Run:
     usage: Mapping[str, int] | None = None
     is_over: bool = False
     failures: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
+    answers: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
     handlers: int = 1
     unwatch: Callable[[], object] | None = None
 
@@ -103,6 +104,9 @@ class RunTable:
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(tuple(self._runs.values()))
 
     def open(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,17 +14,30 @@ from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 import costspan
 from costspan.adapters.langchain import CostHandler
-from costspan.conformance.provider import LoopbackProvider, Row, contract_toml
+from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider, Row, contract_toml
 from costspan.core import counters
 from costspan.core.money import parse_usd
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
 
+_GPT_4O = {
+    **DEFAULT_PRICES["gpt-4o"],
+    "cache_write_5m": "3.10",
+    "audio_input": "40.00",
+    "audio_output": "80.00",
+}
+PRICES = {
+    **DEFAULT_PRICES,
+    "gpt-4o": _GPT_4O,
+    "gpt-4o#priority": {**_GPT_4O, "input": "4.25", "output": "17.00", "cache_read": "2.125"},
+    "gpt-4o#flex": {**_GPT_4O, "input": "1.25", "output": "5.00", "cache_read": "0.625"},
+}
+
 
 @pytest.fixture(scope="session")
 def shared_provider() -> Iterator[LoopbackProvider]:
-    with LoopbackProvider() as provider:
+    with LoopbackProvider(prices=PRICES) as provider:
         yield provider
         assert provider.bugs == ()
 
@@ -42,9 +56,9 @@ async def model_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..., Ch
 
             def build(model: str = "gpt-4o", **settings: Any) -> ChatOpenAI:
                 settings.setdefault("max_retries", 0)
+                settings.setdefault("base_url", provider.base_url)
                 return ChatOpenAI(
                     model=model,
-                    base_url=provider.base_url,
                     api_key="any",
                     http_client=for_sync,
                     http_async_client=for_async,
@@ -60,11 +74,11 @@ async def embeddings_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..
     async with httpx.AsyncClient() as for_async:
         with httpx.Client() as for_sync:
 
-            def build(kind: Any = OpenAIEmbeddings, **settings: Any) -> Any:
+            def build(**settings: Any) -> OpenAIEmbeddings:
                 settings.setdefault("max_retries", 0)
-                return kind(
+                settings.setdefault("base_url", provider.base_url)
+                return OpenAIEmbeddings(
                     model="text-embedding-3-small",
-                    base_url=provider.base_url,
                     api_key="any",
                     check_embedding_ctx_length=False,
                     http_client=for_sync,
@@ -117,14 +131,31 @@ def books(recorded: Recorded) -> Books:
 class Ledger:
     """The settled books of this test beside the provider's own truth of it."""
 
-    def __init__(self, provider: LoopbackProvider) -> None:
+    def __init__(self, provider: LoopbackProvider, folder: Path) -> None:
         self._provider = provider
         self._before = len(provider.truth)
+        self._folder = folder
+        (folder / "contract.toml").write_text(contract_toml(PRICES), "utf-8")
+        self.configure()
+
+    def configure(self, **settings: Any) -> None:
+        """Settle in this test's folder, by the loopback provider's own price list."""
+        costspan.configure(
+            ledger=self._folder / "ledger.db",
+            spool=self._folder / "spool",
+            prices=self._folder / "contract.toml",
+            background=False,
+            **settings,
+        )
 
     @property
     def truth(self) -> tuple[Row, ...]:
         assert self._provider.wait_idle()
         return self._provider.truth[self._before :]
+
+    async def arrived(self, count: int = 1) -> None:
+        """Wait until so many requests of this test have reached the provider."""
+        assert await asyncio.to_thread(self._provider.wait_received, self._before + count)
 
     def events(self) -> list[dict[str, Any]]:
         """Every event that is about money, settled now."""
@@ -133,16 +164,23 @@ class Ledger:
             assert books.totals()["balanced"]
             return [event for event in books.events() if event["kind"] not in ("tool", "retrieval")]
 
+    def totals(self) -> dict[str, Any]:
+        """Sums over all events, settled now."""
+        costspan.flush()
+        with costspan.open_ledger() as books:
+            totals: dict[str, Any] = books.totals()["totals"]
+            return totals
+
     def event(self) -> dict[str, Any]:
         (only,) = self.events()
         return only
 
     def rows(self) -> dict[tuple[str, str], int]:
-        """(owner, bucket) -> cost in pico-USD, what cost nothing left out."""
+        """(owner, bucket) -> cost in pico-USD; rows of unknown cost left out."""
         costspan.flush()
         with costspan.open_ledger() as books:
             rows = books.totals(by="owner,bucket")["rows"]
-        return {(r["owner"], r["bucket"]): c for r in rows if (c := parse_usd(r["cost"]))}
+        return {(r["owner"], r["bucket"]): parse_usd(r["cost"]) for r in rows if r["cost"]}
 
     def check(self) -> None:
         """Nothing leaked, lost or doubled: cost per driver is what the provider billed for it."""
@@ -159,13 +197,8 @@ class Ledger:
 
 @pytest.fixture
 def ledger(provider: LoopbackProvider, tmp_path: Path) -> Ledger:
-    """A configured process that settles by the loopback provider's own price list."""
-    prices = tmp_path / "contract.toml"
-    prices.write_text(contract_toml(), "utf-8")
-    costspan.configure(
-        ledger=tmp_path / "ledger.db", spool=tmp_path / "spool", prices=prices, background=False
-    )
-    return Ledger(provider)
+    """A configured process, whose books are compared with what the provider billed."""
+    return Ledger(provider, tmp_path)
 
 
 @pytest.fixture

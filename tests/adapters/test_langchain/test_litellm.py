@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import os
 import threading
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+import costspan
 from costspan.adapter import enclosing_operation
+from costspan.adapters.langchain import track
 from costspan.conformance.provider import LoopbackProvider
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import asks the network
@@ -152,3 +155,71 @@ def test_an_attempt_of_the_litellm_adapter_names_the_operation(
     assert len({o.attempt_id for o in attempts}) == 1
     assert {o.phase for o in attempts} == {"start", "end"}
     assert all(set(operation) < set(o.operation_ids) for o in attempts)
+
+
+@pytest.fixture
+def logger(look: Look) -> Any:
+    """The LiteLLM adapter, taken away after the test as `look` is."""
+    logger = Finishing()
+    litellm.callbacks.append(logger)
+    return logger
+
+
+async def settle() -> None:
+    """Wait until LiteLLM has told its callbacks of every reply."""
+    from litellm.litellm_core_utils.thread_pool_executor import executor
+
+    await importlib.import_module("costspan.adapters.litellm").flush()
+    waits = [executor.submit(lambda: None) for _ in range(executor._max_workers)]
+    await asyncio.to_thread(lambda: [done.result(timeout=30) for done in waits])
+
+
+async def test_two_layers_are_one_event(
+    chat: Any, router_chat: Any, logger: Any, seen: dict[str, Any], ledger: Any
+) -> None:
+    async def ask(model: Any, tenant: str) -> None:
+        with costspan.attribute(tenant):
+            await model.ainvoke(f"[[tenant={tenant} in=100 out=20 delay=0.01]]", config=seen)
+
+    models = (chat, router_chat)
+    await asyncio.gather(*(ask(models[n // 2 % 2], ("acme", "globex")[n % 2]) for n in range(8)))
+    await settle()
+    assert len(ledger.events()) == 8
+    ledger.check()
+    assert ledger.rows() == {(t, "direct"): 4 * 450_000_000 for t in ("acme", "globex")}
+
+
+async def test_a_stream_abandoned_over_litellm_is_closed_by_the_outer_layer(
+    chat: Any, logger: Any, seen: dict[str, Any], ledger: Any
+) -> None:
+    """LiteLLM says nothing of a stream that nobody reads on."""
+    with costspan.attribute("acme"):
+        stream = chat.astream("[[in=10 out=9 text='one two three']]", config=seen)
+        async for chunk in stream:
+            if "two" in str(chunk.content):
+                break
+        await stream.aclose()
+    await settle()
+    event = ledger.event()
+    assert (event["outcome"], event["owner"]) == ("cancelled_by_user", "acme")
+    assert "estimated" in event["flags"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_embeddings_over_litellm_are_one_event(
+    is_async: bool, logger: Any, ledger: Any, provider: LoopbackProvider
+) -> None:
+    vectors = track(
+        integration.LiteLLMEmbeddings(
+            model="openai/text-embedding-3-small", api_base=provider.base_url, api_key="any"
+        )
+    )
+    with costspan.attribute("acme"):
+        if is_async:
+            await vectors.aembed_query("[[tenant=acme in=7]]")
+        else:
+            vectors.embed_query("[[tenant=acme in=7]]")
+    await settle()
+    event = ledger.event()
+    assert (event["kind"], event["owner"]) == ("embedding", "acme")
+    ledger.check()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -95,37 +94,6 @@ async def test_a_stream_without_usage_is_missing_never_zero(
         pass
     end = books.end()
     assert (end.usage, end.usage_source, end.provider_result) == (None, "missing", "ok")
-
-
-def test_an_abandoned_stream_is_cancelled_with_unknown_result(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
-) -> None:
-    stream = model_of(stream_usage=True).stream(PROMPT, config=seen)
-    assert isinstance(stream, Iterator)
-    next(stream)
-    stream.close()  # type: ignore[attr-defined]  # declared as Iterator, is a generator
-    end = books.end()
-    assert (end.delivery, end.provider_result) == ("cancelled_by_user", "unknown")
-    assert (end.usage, end.usage_source) == (None, "missing")
-
-
-async def test_a_cancelled_ainvoke_ends_with_its_task(
-    model_of: ModelOf,
-    seen: dict[str, Any],
-    books: Any,
-    provider: LoopbackProvider,
-    counted: Callable[[str], int],
-) -> None:
-    task = asyncio.create_task(model_of().ainvoke("[[fault=timeout]]", config=seen))
-    while not books.starts():
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await asyncio.sleep(0)  # the task's done callbacks
-    end = books.end()
-    assert (end.delivery, end.error_type) == ("cancelled_by_user", "CancelledError")
-    assert counted("langchain_end_without_start") == 0
 
 
 @pytest.mark.parametrize(

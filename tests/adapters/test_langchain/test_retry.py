@@ -10,11 +10,13 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
 from langchain_core.output_parsers import PydanticOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
 from pydantic import BaseModel
 
+import costspan
 from costspan.conformance.provider import LoopbackProvider
 
 ModelOf = Callable[..., ChatOpenAI]
@@ -143,3 +145,91 @@ def test_the_clients_own_retries_cannot_be_seen(
     model_of(max_retries=2).invoke(ONCE_DOWN, config=seen)
     end = books.end()
     assert (end.attempts_hidden, end.attempt, end.provider_result) == (None, None, "ok")
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_by_hand_in_one_scope(
+    is_async: bool, model_of: ModelOf, seen: dict[str, Any], books: Any
+) -> None:
+    async def ask() -> None:
+        if is_async:
+            await model_of().ainvoke(ONCE_DOWN, config=seen)
+        else:
+            model_of().invoke(ONCE_DOWN, config=seen)
+
+    with costspan.attribute("acme"):
+        with pytest.raises(Exception, match="503"):
+            await ask()
+        await ask()
+        await ask()
+    assert links(books)[:2] == RETRIED
+    assert books.ends()[2].attempt is None, "the one after a success is new work"
+
+
+def test_by_hand_another_model_is_a_fallback(
+    model_of: ModelOf, seen: dict[str, Any], ledger: Any, provider: LoopbackProvider
+) -> None:
+    provider.fail_model("gpt-4o")
+    with costspan.attribute("acme"):
+        try:
+            model_of().invoke("[[tenant=acme in=1000 out=100]]", config=seen)
+        except Exception:
+            model_of("gpt-4o-mini").invoke("[[tenant=acme in=1000 out=100]]", config=seen)
+    ledger.check()
+    answered = next(event for event in ledger.events() if event["outcome"] == "ok")
+    assert (answered["attempt"], answered["requested_model"]) == (2, "gpt-4o")
+    assert (answered["cost"], answered["charge"]) == ("0.000210000000", "0.003500000000")
+
+
+def test_the_same_words_elsewhere_are_no_retry(
+    model_of: ModelOf, seen: dict[str, Any], books: Any
+) -> None:
+    """Another scope, none at all, or other words of the same length in the same scope."""
+    down = "[[status=503 retry_after=0]]"
+    with costspan.attribute("acme"), pytest.raises(Exception, match="503"):
+        model_of().invoke(down, config=seen)
+    with costspan.attribute("acme"), pytest.raises(Exception, match="503"):
+        model_of().invoke(down, config=seen)
+    for _ in range(2):
+        with pytest.raises(Exception, match="503"):
+            model_of().invoke(down, config=seen)
+    with costspan.attribute("acme"):
+        with pytest.raises(Exception, match="503"):
+            model_of().invoke(down, config=seen)
+        model_of().invoke("x" * len(down), config=seen)
+    assert [end.attempt for end in books.ends()] == [None] * 6
+
+
+def test_other_words_of_the_same_length_in_a_graph_are_no_retry(
+    model_of: ModelOf, seen: dict[str, Any], books: Any
+) -> None:
+    def both(words: str) -> None:
+        with pytest.raises(Exception, match="503"):
+            model_of().invoke(words)
+        model_of().invoke("x" * len(words))
+
+    RunnableLambda(both).invoke("[[status=503 retry_after=0]]", config=seen)
+    assert [end.attempt for end in books.ends()] == [None, None]
+
+
+def test_an_earlier_refusal_says_nothing_of_a_later_break(
+    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+) -> None:
+    """The second error was raised while the first was handled: its context, not its cause."""
+    try:
+        model_of().invoke("[[status=503 retry_after=0]]", config=seen)
+    except Exception:
+        with pytest.raises(Exception, match=r"."):
+            model_of().invoke("[[fault=die]]", config=seen)
+    assert [end.provider_billed for end in books.ends()] == [False, None]
+
+
+async def test_a_client_that_retries_hides_its_attempts_and_nothing_else(
+    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+) -> None:
+    words = "[[tenant=acme in=10 out=1 status=503 retry_after=0 times=2]]"
+    with costspan.attribute("acme"):
+        await model_of(max_retries=2).ainvoke(words, config=seen)
+    ledger.check()
+    assert [row.status for row in ledger.truth] == [503, 503, 200]
+    assert "attempts_hidden" not in ledger.event()
