@@ -54,8 +54,9 @@ def lineage_of(
     session = own.session
     for ancestor in chain:
         node = nodes[ancestor]
-        if step is None and (node.kind == "tool" or node.kind == "retrieval"):
-            step = node.kind
+        kind = node.kind
+        if step is None and (kind == "tool" or kind == "retrieval"):
+            step = kind
         if tenant is None and node.tenant is not None:
             tenant, via = node.tenant, ancestor
         if session is None:

@@ -81,6 +81,44 @@ def test_calls_that_never_ended_and_calls_under_way(empty: Desk) -> None:
     assert found["open_now"]["count"] == 1
 
 
+def test_calls_that_were_given_up(empty: Desk) -> None:
+    """Three that the same process wrote last, one that lived on, one that was cancelled."""
+    old = time.time_ns() - 3 * 86_400 * 10**9
+    started = {"phase": "start", "started_at": old, "source": "litellm", "kind": "model"}
+    gpt = {**started, "requested_model": "gpt-4o"}
+    empty.ingest(
+        [
+            {**gpt, "oid": "w1:1", "attempt_id": "a1"},
+            {"oid": "w1:2", "attempt_id": "ok", **OK},
+            {**gpt, "oid": "w1:3", "attempt_id": "a2"},
+            {**gpt, "oid": "w1:4", "attempt_id": "a3"},
+            {**gpt, "oid": "w2:1", "attempt_id": "a4", "source": "langchain"},
+            {"oid": "w2:2", "attempt_id": "a4", "delivery": "cancelled_by_user"},
+            {**started, "oid": "w3:1", "attempt_id": "t1", "kind": "tool", "name": "search"},
+        ]
+    )
+    empty.run("drain", "--sweep-older", 0)
+    by_name = {
+        each["what"].partition(",")[0]: each
+        for each in empty.run("doctor", "--json").json["findings"]
+        if each["check"] == "swept"
+    }
+    assert set(by_name) == {"model gpt-4o", "tool search"}
+    model, tool = by_name["model gpt-4o"], by_name["tool search"]
+    assert (model["count"], model["severity"]) == (4, "warning")
+    assert (tool["count"], tool["severity"]) == (1, "note")
+    for said in (
+        "started by litellm (3), langchain (1)",
+        "the oldest started 3 days ago",
+        "1 were cancelled",
+        "2 are the last that their process wrote",
+        "1 look like",
+    ):
+        assert said in model["what"]
+    found = _found(empty)
+    assert not {"open", "open_now", "unmeasured", "flags"} & set(found)
+
+
 def test_cost_that_nobody_knows(empty: Desk) -> None:
     empty.ingest(
         [

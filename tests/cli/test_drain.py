@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
+from typing import Any
 
 from desk import Desk
 
@@ -76,6 +78,37 @@ def test_a_ledger_that_somebody_else_settles(empty: Desk) -> None:
     other.execute("ROLLBACK")
     other.close()
     assert "drained 1 segment" in empty.run("drain").out
+
+
+def test_a_call_that_never_ended_is_swept_and_comes_back(empty: Desk) -> None:
+    start: dict[str, Any] = {
+        "attempt_id": "a1",
+        "phase": "start",
+        "requested_model": "gpt-4o",
+        "tenant": "acme",
+    }
+    start["started_at"] = time.time_ns()
+    empty.ingest([start])
+    assert "swept" not in empty.run("drain", "--sweep-older", 10**6).out
+    ran = empty.run("drain", "--sweep-older", 0)
+    assert ran.code == 0
+    assert "1 swept: started, never ended" in ran.out
+    assert "swept: 1 started, never ended (unknown" in empty.run("report").out
+    assert empty.run("report", "--json").json["totals"]["swept"] == 1
+    assert "nobody saw it end" in empty.run("report", "--unpriced").out
+    assert empty.run("drain", "--sweep-older", 0, "--json").json["swept"] == 0
+    before = empty.run("report", "--json").json
+    assert empty.run("rebuild").code == 0
+    assert empty.run("report", "--json").json == before
+    empty.ingest([{**start, "phase": "end", "provider_result": "ok", "usage": {"input": 1000}}])
+    totals = empty.run("report", "--json").json["totals"]
+    assert (totals["swept"], totals["cost"]) == (0, "0.002500000000")
+
+
+def test_a_time_below_nothing(empty: Desk) -> None:
+    ran = empty.run("drain", "--sweep-older", -1)
+    assert ran.code == 2
+    assert "0 or more seconds" in ran.err
 
 
 def test_rebuild_gives_the_same_books(shop: Desk) -> None:

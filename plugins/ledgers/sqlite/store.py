@@ -270,7 +270,6 @@ class SqliteLedger:
         """How many of everything; see the protocol."""
         one = self._one  # the second condition of `of_status` is that of the partial index
         of_status = "SELECT count(*) FROM events WHERE status = ? AND status != 'posted'"
-        of_kind = "SELECT count(*) FROM problems WHERE kind = ?"
         return {
             "observations": one("SELECT count(*) FROM journal"),
             "events": one("SELECT count(*) FROM events"),
@@ -279,7 +278,7 @@ class SqliteLedger:
             "conflict": one("SELECT count(*) FROM conflicts"),
             "swept": one("SELECT count(*) FROM events WHERE is_swept"),
             **{name: one(of_status, name) for name in ("open", "unpriced", "unmeasured")},
-            **{name: one(of_kind, name) for name in _POSTING_NOTHING},
+            **{n: one("SELECT count(*) FROM problems WHERE kind = ?", n) for n in _POSTING_NOTHING},
         }
 
     def _one(self, sql: str, *bound: Any) -> int:
