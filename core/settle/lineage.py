@@ -11,6 +11,12 @@ from typing import Literal
 from costspan.core.decide import Lineage
 from costspan.core.settle.ledger import Node
 
+_STEPS: Mapping[str | None, Literal["tool", "retrieval"]] = {
+    "tool": "tool",
+    "retrieval": "retrieval",
+}
+"""The kinds of event that say what a call below them is for."""
+
 
 def ancestors(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]) -> list[str]:
     """The chain of ancestors of an event, nearest first, without itself."""
@@ -54,9 +60,7 @@ def lineage_of(
     session = own.session
     for ancestor in chain:
         node = nodes[ancestor]
-        kind = node.kind
-        if step is None and (kind == "tool" or kind == "retrieval"):
-            step = kind
+        step = step or _STEPS.get(node.kind)
         if tenant is None and node.tenant is not None:
             tenant, via = node.tenant, ancestor
         if session is None:
