@@ -5,9 +5,11 @@ Adds the option, loads the drivers, and prints the matrix of scenarios and adapt
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,12 +19,25 @@ from rich.table import Table
 from costspan.conformance.suite.driver import Driver
 from costspan.conformance.suite.script import shipped
 
-SHIPPED = ("litellm_sdk",)
-"""The drivers that come with costspan, by module; played where no --adapter is given."""
+SHIPPED: Mapping[str, tuple[str, ...]] = {
+    "manual": ("httpx",),
+    "litellm_sdk": ("litellm",),
+    "litellm_router": ("litellm",),
+    "litellm_proxy": ("litellm", "openai"),
+    "chat_openai": ("langchain_openai",),
+    "langchain_litellm": ("langchain_litellm",),
+    "langchain_proxy": ("langchain_openai",),
+    "langgraph_agent": ("langgraph", "langchain", "langchain_openai"),
+    "starlette_app": ("starlette", "uvicorn", "litellm"),
+    "fastapi_app": ("fastapi", "uvicorn", "langchain_openai"),
+}
+"""The drivers that come with costspan, by module, and the packages of their hosts: played, where
+these are installed, if no --adapter is given."""
 
 _drivers: list[type[Driver]] = []
 _cells: dict[tuple[str, str], dict[str, str]] = {}
-_places: dict[str, tuple[str, str, str]] = {}
+_absent: list[str] = []
+_PLACE = re.compile(r"::Test_(\w+)::test_scenario\[(\w+)-(a?sync)\]")
 _MARKS = {"passed": "ok", "failed": "FAIL", "xfailed": "known", "skipped": "-"}
 
 
@@ -46,8 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
     _drivers[:] = [load(name) for name in config.getoption("--adapter") or _shipped()]
 
 
-def _shipped() -> Iterable[str]:
-    return (f"costspan.conformance.drivers.{module}:driver" for module in SHIPPED)
+def _shipped() -> Iterator[str]:
+    _absent.clear()
+    for module, hosts in SHIPPED.items():
+        if all(find_spec(host) for host in hosts):
+            yield f"costspan.conformance.drivers.{module}:driver"
+        else:
+            _absent.append(module)
 
 
 def drivers() -> list[type[Driver]]:
@@ -71,22 +91,14 @@ def load(name: str) -> type[Driver]:
     return found
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Remember which test is which cell of the matrix."""
-    for item in session.items:
-        driver = getattr(getattr(item, "cls", None), "driver", None)
-        params = getattr(getattr(item, "callspec", None), "params", {})
-        if driver is not None and "scenario" in params:
-            _places[item.nodeid] = (params["scenario"].id, driver.name, params["mode"])
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note how a cell came out."""
-    if report.nodeid not in _places:
+    place = _PLACE.search(report.nodeid)
+    if place is None:
         return
     outcome: str = "xfailed" if hasattr(report, "wasxfail") else report.outcome
     if report.when == "call" or outcome != "passed":
-        scenario, driver, mode = _places[report.nodeid]
+        driver, scenario, mode = place.groups()
         _cells.setdefault((scenario, driver), {})[mode] = outcome
 
 
@@ -97,14 +109,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     names = list(dict.fromkeys(driver for _, driver in _cells))
     table = Table(title="conformance", title_justify="left", box=None, pad_edge=False)
     table.add_column("scenario", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=58)
+    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=48)
     for name in names:
-        table.add_column(name, justify="center")
+        table.add_column(name.replace("_", "\n", 1), justify="center", no_wrap=True)
     for scenario in shipped():
         row = [_cell(_cells.get((scenario.id, name), {})) for name in names]
         if any(row):
             table.add_row(scenario.id, scenario.title, *row)
-    width = 66 + sum(len(name) + 2 for name in names)
+    width = 60 + 12 * len(names)
     console = Console(file=terminalreporter._tw._file, width=width, highlight=False, markup=False)
     terminalreporter.write_line("")
     console.print(table)
@@ -112,6 +124,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "ok: the books are right, in threads and on the loop; -: not claimed; known: fails for a"
         " written reason; FAIL: the books are wrong"
     )
+    if _absent:
+        terminalreporter.write_line(f"not played, hosts not installed: {', '.join(_absent)}")
 
 
 def _cell(outcomes: dict[str, str]) -> str:

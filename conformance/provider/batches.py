@@ -131,8 +131,14 @@ class _Batch:
             "completed_at": self.completed,
             "request_counts": counts,
             "usage": self._usage() if done else None,
+            "model": self._model() if done else None,
             "metadata": self.request.get("metadata"),
         }
+
+    def _model(self) -> str | None:
+        """The model of all replies; None if they are of several."""
+        models = {line.answer.model for line in self.lines if not line.failed}
+        return models.pop() if len(models) == 1 else None
 
     def _usage(self) -> dict[str, Any] | None:
         """The usage of all replies that carry one; None if none does."""

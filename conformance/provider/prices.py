@@ -13,7 +13,16 @@ Prices = Mapping[str, Mapping[str, str]]
 DEFAULT_PRICES: Final[Prices] = {
     "gpt-4o": {"input": "2.50", "output": "10.00", "cache_read": "1.25"},
     "gpt-4o#batch": {"input": "1.25", "output": "5.00"},
+    "gpt-4o#flex": {"input": "1.25", "output": "5.00", "cache_read": "0.625"},
+    "gpt-4o#priority": {"input": "4.25", "output": "17.00", "cache_read": "2.125"},
     "gpt-4o-mini": {"input": "0.15", "output": "0.60", "cache_read": "0.075"},
+    "gpt-4o-audio-preview": {
+        "input": "2.50",
+        "output": "10.00",
+        "audio_input": "40.00",
+        "audio_output": "80.00",
+    },
+    "in-house-7": {"input": "1.00", "output": "2.00"},
     "claude-sonnet-4-5": {
         "input": "3.00",
         "output": "15.00",

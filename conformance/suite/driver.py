@@ -8,14 +8,16 @@ must go on failing. The smallest driver has a name, a few capabilities, and `ask
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import costspan
 from costspan.conformance.provider import LoopbackProvider
-from costspan.conformance.suite.script import Agent, Batch, Call, Mode
+from costspan.conformance.suite.script import Agent, Batch, Call, Mode, Remote
 
 Messages = list[dict[str, Any]]
 """Messages as OpenAI's wire has them."""
@@ -31,6 +33,7 @@ CAPABILITIES: Mapping[str, str] = {
     "stream": "streamed answers",
     "unasked_usage": "streams that do not ask for usage",
     "structured": "answers forced into a function's arguments",
+    "checked": "structured answers that the host refuses, and asks for again",
     "several": "several answers to one prompt (n > 1)",
     "tier": "service tiers",
     "route": "route names that are no models",
@@ -42,6 +45,9 @@ CAPABILITIES: Mapping[str, str] = {
     "abandon": "streams dropped by their reader",
     "close": "streams closed by their reader",
     "cancel_stream": "streams whose reader is cancelled",
+    "rerouted": "a gateway whose policy sends a request to another model",
+    "guarded": "a gateway whose guardrail refuses requests, or blocks answers",
+    "hang_up": "callers that hang up on a gateway, which goes on",
     "host_retries": "the host tries again, attempt by attempt",
     "sdk_retries": "the SDK under the host tries again, unseen",
     "fallback": "another model stands in",
@@ -60,6 +66,7 @@ CAPABILITIES: Mapping[str, str] = {
     "together": "branches side by side",
     "background": "work that outlives its request",
     "owner": "in-process code names the owner",
+    "principal": "requests of authenticated principals, whom in-process code does not outrank",
     "remote": "another service does a part",
     "claims_metadata": "a caller that asserts things in metadata",
     "claims_headers": "a caller that asserts things in headers",
@@ -71,12 +78,18 @@ CAPABILITIES: Mapping[str, str] = {
     "loop_closes": "the event loop ends right after the last call",
     "base_http_middleware": "a BaseHTTPMiddleware in the stack",
     "bound_in_dependency": "a dependency names the owner after authentication",
+    "bound_late": "the owner is named only when the work is done",
     "websocket": "calls made in a websocket",
     "streaming_response": "calls made while the response streams",
     "background_task": "calls made after the response was sent",
     "client_leaves": "the client of the request disconnects",
     "queue_worker": "a worker that outlives all requests",
     "metered_gateway": "a gateway that meters what the client sees too",
+    "usage_injected": "a gateway that asks for the usage of streams itself",
+    "metadata_identity": "credentials whose metadata name the tenant, and much else beside it",
+    "team_identity": "credentials that name a team, and no tenant",
+    "org_identity": "credentials that name an organisation, and neither team nor tenant",
+    "key_identity": "credentials that have a name of their own only",
 }
 """Everything a driver may claim."""
 
@@ -99,11 +112,12 @@ class ToolCall(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a model answered; the provider's id of it where the host tells."""
+    """What a model answered; the provider's id of it, or the host's of the call, where it tells."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     response_id: str | None = None
+    operation_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,13 +146,46 @@ class Ask:
 
 @dataclass(frozen=True)
 class AgentAsk:
-    """An agent to run: `tools` run themselves, `atools` on the event loop; each takes `q`."""
+    """An agent to run: `tools` run themselves, `atools` on the event loop; each takes `q`.
+
+    A tool that fails raises. `summary` is what the provider must be told where the host asks it for
+    a summary of the history; all else is in `prompt`.
+    """
 
     agent: Agent
     prompt: str
+    summary: str
     who: Who
     tools: Mapping[str, Callable[[str], str]]
     atools: Mapping[str, Callable[[str], Awaitable[str]]]
+
+
+CLAIMS: Mapping[str, Any] = {
+    "tenant": "initech",
+    "tenant_source": "principal",
+    "session": "initech-session",
+    "user": "initech-user",
+    "cause": "safety",
+    "cause_source": "explicit",
+    "initiator": "platform",
+    "shared": True,
+    "policy_owner": "platform",
+    "members": {"initech": 1},
+    "delivery": "blocked",
+    "fault": "provider",
+    "provider_billed": False,
+    "flat_cost": "0",
+    "usage": {"input": 0},
+    "cache": "exact",
+}
+"""Every field that moves money, as one says it who wants no bill, or sends it to somebody else."""
+
+
+class Batched(NamedTuple):
+    """A batch job that has ended: its id at the provider, and the tokens of each of its lines."""
+
+    id: str
+    tokens: Sequence[int]
 
 
 class Driver:
@@ -147,12 +194,14 @@ class Driver:
     Attributes:
         name: How the matrix calls it.
         can: What it claims, of `CAPABILITIES`.
+        only_async: What of it the host can do on an event loop only.
         known_failures: Scenario id (or `ID-mode`) to the reason why its host cannot do it right.
         has_agents: Whether it runs agents itself; otherwise the suite plays the loop by `ask`.
     """
 
     name: ClassVar[str] = ""
     can: ClassVar[frozenset[str]] = frozenset()
+    only_async: ClassVar[frozenset[str]] = frozenset()
     known_failures: ClassVar[Mapping[str, str]] = {}
     has_agents: ClassVar[bool] = False
 
@@ -198,6 +247,17 @@ class Driver:
         """Run `body` inside a retriever, on the event loop."""
         raise NotImplementedError
 
+    def together(self, bodies: Sequence[Callable[[], None]]) -> None:
+        """Run `bodies` side by side and wait for all."""
+        with ThreadPoolExecutor(len(bodies)) as threads:
+            branches = [threads.submit(costspan.carry(body)) for body in bodies]
+            for branch in branches:
+                branch.result()
+
+    async def atogether(self, bodies: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        """Run `bodies` side by side on the event loop and wait for all."""
+        await asyncio.gather(*(body() for body in bodies))
+
     def serve(self, who: Who, body: Callable[[], None]) -> None:
         """Run `body` for `who`, as the host's application would: in a request of theirs."""
         with costspan.attribute(who.tenant, session=who.session):
@@ -208,21 +268,34 @@ class Driver:
         with costspan.attribute(who.tenant, session=who.session):
             await body()
 
-    def remote(self, who: Who, body: Callable[[], None], replayed_by: str | None) -> None:
-        """Run `body` in another service that got the signed context of here."""
+    def later(self, body: Callable[[], None]) -> Future[None] | None:
+        """Hand `body` to what the host has for work after its requests; tells when it is done.
+
+        None where it has nothing of its own: the suite takes a pool that was warm before.
+        """
+        return None
+
+    def alater(self, body: Callable[[], Awaitable[None]]) -> Future[None] | None:
+        """Hand `body` over on the event loop; where there is nothing, the suite takes a task."""
+        return None
+
+    def leave(self, asking: asyncio.Task[Any]) -> None:
+        """The one who asked leaves: which cancels the call's task, unless the host knows better."""
+        asking.cancel()
+
+    def remote(self, step: Remote, who: Who, body: Callable[[], None]) -> None:
+        """Run `body` for `who` in another service that got the signed context of here."""
         raise NotImplementedError
 
-    async def aremote(
-        self, who: Who, body: Callable[[], Awaitable[None]], replayed_by: str | None
-    ) -> None:
+    async def aremote(self, step: Remote, who: Who, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` in another service, on its event loop."""
         raise NotImplementedError
 
-    def batch(self, batch: Batch, lines: list[tuple[str, Messages]]) -> None:
-        """Send a batch job of these (tenant, messages) and poll it to its end, and after."""
+    def batch(self, batch: Batch, lines: list[Messages]) -> Batched:
+        """Send a batch job of these lines and poll it to its end, and after."""
         raise NotImplementedError
 
-    async def abatch(self, batch: Batch, lines: list[tuple[str, Messages]]) -> None:
+    async def abatch(self, batch: Batch, lines: list[Messages]) -> Batched:
         """Send a batch job and poll it, on the event loop."""
         raise NotImplementedError
 
@@ -239,7 +312,8 @@ class Driver:
 
 def missing(driver: Driver, needed: frozenset[str]) -> list[str]:
     """What of `needed` the driver does not claim, in words."""
-    return [f"{each} ({CAPABILITIES[each]})" for each in sorted(needed - driver.can)]
+    can = driver.can - driver.only_async if "sync" in needed else driver.can
+    return [f"{each} ({CAPABILITIES[each]})" for each in sorted(needed - can)]
 
 
 def option_names(host: tuple[str, ...], mode: Mode) -> frozenset[str]:

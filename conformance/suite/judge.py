@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from costspan.conformance.provider.truth import Row
 from costspan.conformance.suite.play import Played
@@ -19,15 +19,30 @@ from costspan.core.read.books import Books
 LISTED = frozenset({"identity_conflict", "conflict", "unmatched", "unmatched_downstream"})
 """Lists of observations that no scenario leaves behind."""
 
+CLAIM_CHARS_MAX = 1024
+"""So much of one text that a client asserts is kept."""
+
+_UNHEARD = frozenset({"open", "unmeasured", "estimated"})
+
 Line = tuple[str, str]
 Ledger = dict[Line, tuple[int, int]]
 
 
 class Found(NamedTuple):
-    """What is in the books: pico-USD by (owner, bucket), and how many events of each fate."""
+    """What is in the books: pico-USD by (owner, bucket), and how many events of each fate.
+
+    `pools` is the platform's cost by pool, `sessions` the tenants' by session; `tries` counts the
+    events that are a second or later try, `claimed` those that keep what a client asserted,
+    `unheard`, by who caused them, those whose usage never came.
+    """
 
     ledger: Ledger
+    pools: Counter[str]
+    sessions: Counter[str]
+    tries: int
+    claimed: int
     drivers: Counter[str]
+    unheard: Counter[str]
     fates: Counter[str]
     flags: frozenset[str]
     problems: list[str]
@@ -86,22 +101,38 @@ def expected_ledger(scenario: Scenario) -> Ledger:
 def _found(books: Books) -> Found:
     totals = books.totals()
     lines: dict[Line, list[int]] = {}
+    pools: Counter[str] = Counter()
+    sessions: Counter[str] = Counter()
+    tries = claimed = 0
+    problems: list[str] = []
     drivers: Counter[str] = Counter()
+    unheard: Counter[str] = Counter()
     fates: Counter[str] = Counter()
     flags: set[str] = set()
     for event in books.events():
         fate = _fate(event)
         fates[fate] += 1
         flags.update(event.get("flags", ()))
+        tries += event.get("attempt", 1) > 1
+        claimed += "client_claims" in event
+        if (longest := _longest(event.get("client_claims"))) > CLAIM_CHARS_MAX:
+            problems.append(f"a client's claim of {longest} characters is kept")
+        if fate in _UNHEARD:
+            unheard[event.get("driver") or ""] += 1
         if fate != "priced":
             continue
-        if "flat_cost" not in event:
+        if "flat_cost" not in event and "members" not in event:
             drivers[event.get("driver") or ""] += parse_usd(event["cost"])
         for share in event["shares"]:
+            if "members" in event:  # each caused its own lines, whoever sent the batch
+                drivers[share["owner"]] += parse_usd(share["cost"])
             line = lines.setdefault((share["owner"], share["bucket"]), [0, 0])
             line[0] += parse_usd(share["cost"])
             line[1] += parse_usd(share["charge"])
-    problems: list[str] = []
+            if share["owner"] == "@platform":
+                pools[share["pool"]] += parse_usd(share["cost"])
+            elif not share["owner"].startswith("@"):
+                sessions[event.get("session", "")] += parse_usd(share["cost"])
     if not totals["balanced"]:
         problems.append("the books do not balance: cost is not tenants + platform + unattributed")
     for name, number in books.ledger.counts().items():
@@ -113,7 +144,30 @@ def _found(books: Books) -> Found:
         ):
             problems.append(f"{number} observations are listed as {name}")
     ledger = {line: (cost, charge) for line, (cost, charge) in lines.items() if cost or charge}
-    return Found(ledger, drivers, fates, frozenset(flags), problems)
+    return Found(
+        ledger,
+        pools,
+        sessions,
+        tries,
+        claimed,
+        drivers,
+        unheard,
+        fates,
+        frozenset(flags),
+        problems,
+    )
+
+
+def _longest(value: object) -> int:
+    """The length of the longest text in a value of JSON."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        found = cast("Mapping[str, object]", value)
+        return max(map(_longest, (*found, *found.values())), default=0)
+    if isinstance(value, list | tuple):
+        return max(map(_longest, cast("list[object]", value)), default=0)
+    return 0
 
 
 def _fate(event: Mapping[str, Any]) -> str:
@@ -146,8 +200,37 @@ def _against_expected(scenario: Scenario, found: Found) -> list[str]:
             wrong.append(
                 f"{fate} events: expected {wanted_events * tenants}, found {found.fates[fate]}"
             )
+    if said.tries is not None and found.tries != said.tries * tenants:
+        wrong.append(f"second tries: expected {said.tries * tenants}, found {found.tries}")
+    if said.claimed is not None and found.claimed != said.claimed * tenants:
+        wrong.append(
+            f"events with a client's claims: expected {said.claimed * tenants},"
+            f" found {found.claimed}"
+        )
+    by_name = (("pool", said.pools, found.pools), ("session", said.sessions, found.sessions))
+    for what, said_costs, found_costs in by_name:
+        if said_costs:
+            wrong += _differing(what, _of_all(scenario, said_costs), found_costs)
     wrong += [f"no event is flagged {flag!r}" for flag in said.flags if flag not in found.flags]
     return wrong
+
+
+def _of_all(scenario: Scenario, costs: Mapping[str, str]) -> Counter[str]:
+    """What one tenant at factor 1 costs by some name, for all tenants."""
+    total: Counter[str] = Counter()
+    for tenant, factor in scenario.tenants.items():
+        for name, cost in costs.items():
+            total[name.replace("$tenant", tenant)] += parse_usd(cost) * factor
+    return total
+
+
+def _differing(what: str, wanted: Counter[str], got: Counter[str]) -> list[str]:
+    return [
+        f"{what} {name or 'of none'}: expected cost {format_usd(wanted[name])}, found"
+        f" {format_usd(got[name])}"
+        for name in sorted(wanted.keys() | got.keys())
+        if wanted[name] != got[name]
+    ]
 
 
 def _ratio(got: int, wanted: int) -> str:
@@ -183,12 +266,17 @@ def _against_truth(
             f" {_named(lost)}"
         )
     hidden = scenario.expected.hidden * len(scenario.tenants)
-    visible = found.fates["open"] + found.fates["unmeasured"] + found.fates["estimated"]
-    if visible != len(lost) - hidden:
+    visible = found.unheard.total()
+    if not len(lost) - hidden <= visible <= len(lost):
         wrong.append(
             f"{len(lost)} billed requests never told their usage ({_named(lost)}), of which"
-            f" {hidden} are hidden in the host's SDK; the books show {visible} events as open,"
+            f" {hidden} may hide in the host's SDK; the books show {visible} events as open,"
             " unmeasured or estimated"
+        )
+    if strays := found.unheard - Counter(row.tenant or "" for row in lost):
+        wrong.append(
+            "open, unmeasured or estimated, and caused by somebody else: "
+            + ", ".join(f"{number} of {tenant or 'nobody'}" for tenant, number in strays.items())
         )
     return wrong
 

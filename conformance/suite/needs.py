@@ -40,6 +40,8 @@ def needed(scenario: Scenario, mode: Mode) -> frozenset[str]:
     found = set(option_names(scenario.host, mode))
     for step in steps_in(scenario.script):
         found.update(_of(step))
+    if "usage_injected" in found:  # then it does not matter who asked
+        found.discard("unasked_usage")
     return frozenset(found)
 
 
@@ -48,6 +50,8 @@ def _of(step: Step) -> Iterator[str]:
         yield from _of_call(step)
         return
     yield _OF_STEP[type(step)]
+    if isinstance(step, Owner) and step.refused:
+        yield "principal"
     if isinstance(step, Agent):
         yield "chat"
         if any(tool.cost is not None for tool in step.tools.values()):
@@ -56,6 +60,8 @@ def _of(step: Step) -> Iterator[str]:
             yield f"agent_{step.retried_by}"
         if step.fallback:
             yield "agent_middleware"
+        if step.structured:
+            yield "structured"
         if step.summarize:
             yield "summarize"
         if step.stream:
@@ -68,12 +74,16 @@ def _of_call(call: Call) -> Iterator[str]:
         "stream": call.stream,
         "unasked_usage": call.stream and not call.asks_usage,
         "structured": call.structured,
+        "checked": call.structured and call.then,
         "several": call.n > 1,
         "tier": call.tier,
         "route": call.route,
         "mock": call.mock,
         "timeout": call.timeout,
         "cancel": call.cancel,
+        "hang_up": call.hang_up,
+        "rerouted": call.rerouted,
+        "guarded": call.guarded,
         f"{call.retried_by}_retries": call.retries,
         "fallback": call.fallback,
         "no_fallbacks": call.no_fallbacks,

@@ -9,10 +9,14 @@ from __future__ import annotations
 import asyncio
 import shlex
 import threading
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from typing import Any, TypeVar, cast
+
+import msgspec
 
 import costspan
 from costspan.adapter import evidence
@@ -119,18 +123,23 @@ class _Player:
         self._tenant = tenant
         self._factor = factor
         self._played = played
+        self._id = next(_cases)
         self._who = Who(tenant, f"{tenant}-session")
-        self._outliving: list[Future[None] | asyncio.Task[None]] = []
+        self._outliving: list[Future[None]] = []
+        self._over: Future[None] = Future()
         self._pool = None if self._is_async else ThreadPoolExecutor(2)
         if self._pool is not None:  # Warm before any request: its threads know nobody's context.
             list(self._pool.map(str, range(2)))
 
     async def play(self, script: tuple[Step, ...]) -> None:
         """Play the script as the tenant, and wait for what outlives it."""
-        await self._run_as(self._who, lambda: self._steps(script, self._who))
-        for job in self._outliving:
-            if isinstance(job, asyncio.Task):
-                await asyncio.wait_for(job, WAIT_SECONDS)
+        try:
+            await self._run_as(self._who, lambda: self._steps(script, self._who))
+        finally:
+            self._over.set_result(None)
+        for job in self._outliving:  # on whatever loop they run
+            if self._is_async:
+                await asyncio.wait_for(asyncio.wrap_future(job), WAIT_SECONDS)
             else:
                 job.result(WAIT_SECONDS)
         if self._pool is not None:
@@ -171,24 +180,27 @@ class _Player:
             case Owner():
                 await self._owner(step, who)
             case Remote():
-                body = self._body(step.steps, who)
-                if self._is_async:
-                    await self._driver.aremote(who, body, step.replayed_by)
-                else:
-                    self._driver.remote(who, lambda: drive(body()), step.replayed_by)
+                await self._remote(step, who)
             case Batch():
-                lines = [self._line(tenant, says) for tenant, says in step.lines]
-                if self._is_async:
-                    await self._driver.abatch(step, lines)
-                else:
-                    self._driver.batch(step, lines)
+                await self._batch(step)
 
     def _body(self, steps: tuple[Step, ...], who: Who) -> Callable[[], Coroutine[Any, Any, None]]:
         return lambda: self._steps(steps, who)
 
-    def _line(self, tenant: str, says: Mapping[str, Any]) -> tuple[str, Messages]:
-        owner = self._tenant if tenant == "$tenant" else tenant
-        return owner, self._messages(says, "line", owner)
+    async def _batch(self, batch: Batch) -> None:
+        """A job of one tenant, or of several: only the application knows whose each line is."""
+        owners = [tenant.replace("$tenant", self._tenant) for tenant, _ in batch.lines]
+        lines = [
+            self._messages(says, "line", owner)
+            for owner, (_, says) in zip(owners, batch.lines, strict=True)
+        ]
+        driver = self._driver
+        done = await driver.abatch(batch, lines) if self._is_async else driver.batch(batch, lines)
+        if len(set(owners)) > 1:
+            members: Counter[str] = Counter()
+            for owner, tokens in zip(owners, done.tokens, strict=True):
+                members[owner] += tokens
+            evidence(operation_ids=(f"batch:{done.id}",), members=dict(members), layer="manual")
 
     # Calls
 
@@ -196,16 +208,21 @@ class _Player:
         says = dict(call.says)
         if says.get("times") == "$tries":
             says["times"] = call.retries + 1
-        case = self._case()
+        # What is asked through a cache is the same each time, whoever asks.
+        case = self._case() if call.cache is None else f"{self._tenant}-{self._id}"
         if call.leave is not None or call.cancel:
             self._played.left.add(case)
-        messages = self._messages(says, call.label, who.tenant, case)
+        asker = who.tenant if call.cache is None else self._tenant
+        messages = self._messages(says, call.label, asker, case)
+        if call.then:
+            messages = self._in_turn((says, *call.then), call.label, who.tenant, case)
         ask = Ask(call, messages, who, piece=self._leaving(call))
         error: BaseException | None = None
         try:
             reply = await self._ask(ask, case)
             if call.verdict is not None:
-                evidence(response_id=reply.response_id, delivery=call.verdict, layer="manual")
+                named = {"response_id": reply.response_id, "operation_ids": reply.operation_id}
+                evidence(**named, delivery=call.verdict, layer="manual")
         except (Exception, asyncio.CancelledError) as raised:
             error = raised
         if call.raises and error is None:
@@ -216,14 +233,15 @@ class _Player:
     async def _ask(self, ask: Ask, case: str) -> Reply:
         if not self._is_async:
             return self._driver.ask(ask)
-        if not ask.call.cancel and (ask.call.leave is None or ask.call.leave.how != "cancel"):
+        leaves = ask.call.cancel or ask.call.hang_up
+        if not leaves and (ask.call.leave is None or ask.call.leave.how != "cancel"):
             return await self._driver.aask(ask)
         asking = asyncio.create_task(self._driver.aask(ask))
-        if ask.call.cancel:
+        if leaves:
             seen = await asyncio.to_thread(self._driver.provider.wait_case, case, WAIT_SECONDS)
             if not seen:
                 self._problem(f"{ask.call.label}: the request never reached the provider")
-            asking.cancel()
+            self._driver.leave(asking)
         return await asking
 
     def _leaving(self, call: Call) -> Callable[[], bool]:
@@ -237,7 +255,7 @@ class _Player:
                 return True
             task = asyncio.current_task()
             assert task is not None
-            task.cancel()
+            self._driver.leave(task)
             return False
 
         return piece
@@ -248,6 +266,7 @@ class _Player:
         turns = [self._says(says) for says in agent.turns]
         hints = {"tenant": who.tenant, "case": self._case(), "purpose": agent.name}
         prompt = " ".join(_directive({**says, **hints}) for says in turns) + f" {agent.name}"
+        summary = _directive({**self._says(agent.summarize or {}), **hints, "purpose": "summary"})
         if not self._driver.has_agents:
             await self._loop(agent, prompt, who)
             return
@@ -260,7 +279,7 @@ class _Player:
 
         atools = {name: tool_of(name, tool) for name, tool in agent.tools.items()}
         tools = {name: _blocking(run) for name, run in atools.items()}
-        ask = AgentAsk(agent, prompt, who, tools, atools)
+        ask = AgentAsk(agent, prompt, summary, who, tools, atools)
         try:
             if self._is_async:
                 await self._driver.arun_agent(ask)
@@ -272,34 +291,42 @@ class _Player:
     async def _loop(self, agent: Agent, prompt: str, who: Who) -> None:
         """The loop that a host without an agent framework writes by hand."""
         messages: Messages = [{"role": "user", "content": prompt}]
-        call = Call(model=agent.model, label=agent.name, stream=agent.stream)
-        for _ in range(TURNS_MAX):
+        plain = Call(model=agent.model, label=agent.name, stream=agent.stream)
+        forced = msgspec.structs.replace(plain, structured=agent.structured)
+        for turn in range(1, TURNS_MAX + 1):
+            call = forced if turn == len(agent.turns) else plain
             ask = Ask(call, list(messages), who, tuple(agent.tools), self._leaving(call))
             reply = await self._driver.aask(ask) if self._is_async else self._driver.ask(ask)
-            if not reply.tool_calls:
+            if not reply.tool_calls or call.structured:
                 return
             messages.append(_assistant(reply))
             for wanted in reply.tool_calls:
-                result = await self._use(wanted.name, agent.tools[wanted.name], who, paid=True)
+                try:
+                    result = await self._use(wanted.name, agent.tools[wanted.name], who, paid=True)
+                except ToolBroke:
+                    result = "failed"
                 messages.append({"role": "tool", "tool_call_id": wanted.id, "content": result})
         self._problem(f"{agent.name}: no answer after {TURNS_MAX} turns")
 
     async def _use(self, name: str, tool: Tool, who: Who, *, paid: bool = False) -> str:
         """Run an agent's tool; a framework meters the run itself, but not what it costs."""
         if tool.cost is None and not paid:
-            await self._steps(tool.steps, who)
+            await self._run_tool(tool, who)
         else:
             with costspan.tool(name, cost=self._money(tool.cost)):
-                await self._steps(tool.steps, who)
+                await self._run_tool(tool, who)
         return f"{name} found three pages"
+
+    async def _run_tool(self, tool: Tool | ToolStep, who: Who) -> None:
+        await self._steps(tool.steps, who)
+        if tool.raises:
+            raise ToolBroke
 
     async def _tool(self, step: ToolStep, who: Who) -> None:
         try:
             with costspan.tool(step.name, cost=self._money(step.cost)):
-                await self._steps(step.steps, who)
-                if step.raises:
-                    raise _ToolBroke
-        except _ToolBroke:
+                await self._run_tool(step, who)
+        except ToolBroke:
             return
         if step.raises:
             self._problem(f"{step.name}: the tool's own exception never reached its caller")
@@ -307,32 +334,54 @@ class _Player:
     # Side by side, later, for others
 
     async def _together(self, step: Together, who: Who) -> None:
+        bodies = [self._body(branch, who) for branch in step.branches]
         if self._is_async:
-            await asyncio.gather(*(self._steps(branch, who) for branch in step.branches))
-            return
-        with ThreadPoolExecutor(len(step.branches)) as threads:
-            branches = [
-                threads.submit(costspan.carry(drive), self._steps(branch, who))
-                for branch in step.branches
-            ]
-            for branch in branches:
-                branch.result(WAIT_SECONDS)
+            await self._driver.atogether(bodies)
+        else:
+            self._driver.together([partial(_driven, body) for body in bodies])
 
     def _background(self, step: Background, who: Who) -> None:
-        body = self._steps(step.steps, who)
+        """What outlives the request starts when it has ended, unless the host says when."""
+        body = self._body(step.steps, who)
         if self._pool is None:
-            self._outliving.append(asyncio.create_task(body))
+            job = self._driver.alater(body)
+            loop = asyncio.get_running_loop()  # a host's own, perhaps: who waits is on another
+            job = job or asyncio.run_coroutine_threadsafe(self._afterwards(body), loop)
         else:
-            self._outliving.append(self._pool.submit(costspan.carry(drive), body))
+            job = self._driver.later(partial(_driven, body))
+            job = job or self._pool.submit(costspan.carry(self._after), body)
+        self._outliving.append(job)
+
+    def _after(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._over.result(WAIT_SECONDS)
+        drive(body())
+
+    async def _afterwards(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await asyncio.wrap_future(self._over)
+        await body()
 
     async def _owner(self, step: Owner, who: Who) -> None:
         if step.detached:
             with costspan.detached():
                 await self._steps(step.steps, Who(None))
             return
-        tenant = self._tenant if step.tenant == "$tenant" else step.tenant
-        with costspan.attribute(tenant, session=step.session):
-            await self._steps(step.steps, Who(tenant or who.tenant, step.session or who.session))
+        tenant, session = (
+            None if name is None else name.replace("$tenant", self._tenant)
+            for name in (step.tenant, step.session)
+        )
+        there = who if step.refused else Who(tenant or who.tenant, session or who.session)
+        with costspan.attribute(tenant, session=session):
+            await self._steps(step.steps, there)
+
+    async def _remote(self, step: Remote, who: Who) -> None:
+        there = Who(None) if step.arrives else who
+        if step.replayed_by is not None:
+            there = Who(step.replayed_by, f"{step.replayed_by}-session")
+        body = self._body(step.steps, there)
+        if self._is_async:
+            await self._driver.aremote(step, there, body)
+        else:
+            self._driver.remote(step, there, lambda: drive(body()))
 
     # What is said to the provider
 
@@ -350,6 +399,14 @@ class _Player:
         hints = {"tenant": tenant, "purpose": label, "case": case or self._case()}
         return [{"role": "user", "content": f"{_directive({**self._says(says), **hints})} {label}"}]
 
+    def _in_turn(
+        self, tries: tuple[Mapping[str, Any], ...], label: str, tenant: str | None, case: str
+    ) -> Messages:
+        """What the provider does try by try: a script of its own, named in the message."""
+        self._driver.provider.script(case, *(self._says(says) for says in tries))
+        hints = _directive({"tenant": tenant, "purpose": label, "case": case})
+        return [{"role": "user", "content": f"{hints.replace('[[', f'[[{case} ', 1)} {label}"}]
+
     def _money(self, usd: str | None) -> str | None:
         return None if usd is None else format_usd(parse_usd(usd) * self._factor)
 
@@ -357,8 +414,12 @@ class _Player:
         self._played.problems.append(f"{self._tenant}: {text}")
 
 
-class _ToolBroke(Exception):
+class ToolBroke(Exception):
     """What a tool raises that fails."""
+
+
+def _driven(body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    drive(body())
 
 
 def _blocking(run: Callable[[str], Coroutine[Any, Any, str]]) -> Callable[[str], str]:
@@ -368,7 +429,7 @@ def _blocking(run: Callable[[str], Coroutine[Any, Any, str]]) -> Callable[[str],
 def _expected(call: Call, error: BaseException) -> bool:
     """Whether the script itself asked for this: a cancelled task, a reader that left."""
     leaves = call.leave is not None and call.leave.how == "cancel"
-    return isinstance(error, asyncio.CancelledError) and (call.cancel or leaves)
+    return isinstance(error, asyncio.CancelledError) and (call.cancel or call.hang_up or leaves)
 
 
 def _directive(says: Mapping[str, Any]) -> str:
@@ -376,9 +437,13 @@ def _directive(says: Mapping[str, Any]) -> str:
     for word, value in says.items():
         if value is None:
             continue
-        values = cast("list[Any]", value) if isinstance(value, list) else [value]
-        words += [f"{word}={shlex.quote(str(each))}" for each in values]
+        words += [f"{word}={shlex.quote(each)}" for each in _texts(value)]
     return f"[[{' '.join(words)}]]"
+
+
+def _texts(value: object) -> list[str]:
+    values = cast("list[object]", value) if isinstance(value, list) else [value]
+    return [str(each) for each in values]
 
 
 def _assistant(reply: Reply) -> dict[str, Any]:

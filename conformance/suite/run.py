@@ -48,6 +48,8 @@ def run(scenario: Scenario, mode: Mode, driver: Driver, folder: Path) -> str | N
     for spool in driver.spools():
         drain(msgspec.structs.replace(settings, spool=spool))
     costspan.flush()
+    # Whatever nobody saw end is swept, as it would be when its time is up: visible, never a 0.
+    drain(settings, sweep_older_seconds=0)
     with costspan.open_ledger() as books:
         wrong = judge(scenario, played, books, provider.truth[seen:], provider.bugs)
     return report(scenario, wrong, f"{driver.name} ({mode})") if wrong else None

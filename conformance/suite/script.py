@@ -45,18 +45,24 @@ class Call(Strict, frozen=True, tag="call", tag_field="do"):
     `status`, `times`, `tool`, …). `retries` is how often the host tries again, by itself or
     (`retried_by`) in the SDK under it, unseen; `fallback` a model that may stand in; `repeat` makes
     the same call so often, one after the other. `cancel` cancels it once the provider has the
-    request; `timeout` is in seconds. `verdict` is a guardrail's, given
-    after the reply: the user never gets it. `raises` says that the caller sees an exception.
+    request, `hang_up` closes its connection to a gateway then, which finishes all the same;
+    `timeout` is in seconds. `verdict` is a guardrail's, given after the reply: the user never gets
+    it. `rerouted` is the model to which a gateway's policy sends the request; `guarded` what a
+    gateway's guardrail does: `refused`, before anything is sent, or `blocked`, when the answer is
+    there. `raises` says that the caller sees an exception.
+    `then` is what the provider does when the same is asked again, try by try.
     """
 
     model: str
     says: dict[str, Any] = {}
+    then: tuple[dict[str, Any], ...] = ()
     api: Api = "chat"
     label: str = "call"
     stream: bool = False
     asks_usage: bool = True
     leave: Leave | None = None
     cancel: bool = False
+    hang_up: bool = False
     timeout: float | None = None
     retries: int = 0
     retried_by: Literal["host", "sdk"] = "host"
@@ -71,21 +77,29 @@ class Call(Strict, frozen=True, tag="call", tag_field="do"):
     mock: str | None = None
     claims: Literal["metadata", "headers"] | None = None
     verdict: Literal["blocked"] | None = None
+    rerouted: str | None = None
+    guarded: Literal["refused", "blocked"] | None = None
     raises: bool = False
 
 
 class Tool(Strict, frozen=True):
-    """What an agent's tool costs a run (USD, decimal string) and what it does inside."""
+    """What an agent's tool costs a run (USD, decimal string) and what it does inside.
+
+    One that `raises` fails at the end; the model is told so, and the agent goes on.
+    """
 
     cost: str | None = None
     steps: tuple[Step, ...] = ()
+    raises: bool = False
 
 
 class Agent(Strict, frozen=True, tag="agent", tag_field="do"):
     """A loop: the model is asked until it answers without calling a tool.
 
     `turns` are what the provider does at each turn, in the words of its directives; a turn with
-    `tool` calls the tools it names.
+    `tool` calls the tools it names. With `structured` the answer is forced into the arguments of
+    a function of that name, which the last turn calls. `summarize` is what the provider says to
+    the summary of the history, which the host asks for before the second turn.
     """
 
     model: str
@@ -96,6 +110,7 @@ class Agent(Strict, frozen=True, tag="agent", tag_field="do"):
     retries: int = 0
     retried_by: Literal["policy", "middleware"] = "policy"
     fallback: str | None = None
+    structured: str | None = None
     summarize: dict[str, Any] | None = None
 
 
@@ -135,28 +150,37 @@ class Background(Strict, frozen=True, tag="background", tag_field="do"):
 
 
 class Owner(Strict, frozen=True, tag="owner", tag_field="do"):
-    """Another owner named by the application inside: a tenant, a session, nobody."""
+    """Another owner named by the application inside: a tenant, a session, nobody.
+
+    `$tenant` in either is the playing tenant. Where it is `refused`, whoever was authenticated
+    stays the owner: in-process code does not outrank a principal.
+    """
 
     steps: tuple[Step, ...]
     tenant: str | None = None
     session: str | None = None
     detached: bool = False
+    refused: bool = False
 
 
 class Remote(Strict, frozen=True, tag="remote", tag_field="do"):
     """Steps done by another service, which gets the signed context over HTTP.
 
-    With `replayed_by` the captured context is presented by that other principal.
+    The calling service is authenticated there as one that may act for the tenants, and has none of
+    its own. With `replayed_by` the captured context is presented by that other tenant instead.
+    `arrives` says what became of it on the way, which leaves the steps without an owner.
     """
 
     steps: tuple[Step, ...]
     replayed_by: str | None = None
+    arrives: Literal["expired", "tampered", "misdirected"] | None = None
 
 
 class Batch(Strict, frozen=True, tag="batch", tag_field="do"):
-    """A batch job at the provider: the lines' `says` by tenant, `polls` before and after its end.
+    """A batch job at the provider: the lines' `says` by tenant.
 
-    A line of tenant `$tenant` is the playing tenant's own.
+    It is polled to its end, and until `polls` polls found it ended. A line of tenant `$tenant` is
+    the playing tenant's own.
     """
 
     model: str
@@ -193,7 +217,10 @@ class Expected(Strict, frozen=True):
     reported usage and flat costs count here. `priced` is how many events carry such a cost above
     zero. The others are how many events the books must show with that fate; `lost` is how many
     requests the provider billed whose usage never reached the client, each of which must be
-    visible as open, swept, unmeasured or estimated.
+    visible as open, swept, unmeasured or estimated. `pools` is the platform's cost by pool and
+    `sessions` the tenants' cost by session (`$tenant` in its name is the playing tenant), both
+    complete where they are said; `tries` is how many events are a second or later try,
+    and `claimed` how many keep what a client asserted, as bounded evidence.
     """
 
     ledger: dict[str, dict[str, Amounts]]
@@ -202,6 +229,10 @@ class Expected(Strict, frozen=True):
     lost: int = 0
     hidden: int = 0
     flags: tuple[str, ...] = ()
+    pools: dict[str, str] = {}
+    sessions: dict[str, str] = {}
+    tries: int | None = None
+    claimed: int | None = None
 
 
 class Scenario(Strict, frozen=True):

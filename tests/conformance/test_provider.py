@@ -306,7 +306,7 @@ def test_missing_usage_is_billed(provider, client):
 def test_tiers_names_and_ids_as_scripted(provider, client):
     batch = ask(client, "[[in=10 out=5]]", service_tier="batch")
     assert batch.service_tier == "batch"
-    assert ask(client, "x", service_tier="priority").service_tier == "default"
+    assert ask(client, "x", service_tier="scale").service_tier == "default"
     other = ask(client, "[[model=gpt-4o-mini id=chatcmpl-same in=10 out=5]]")
     same = ask(client, "[[id=chatcmpl-same]]")
     assert other.model == "gpt-4o-mini"

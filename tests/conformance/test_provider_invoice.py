@@ -193,11 +193,11 @@ def test_the_real_client_reads_costs_and_usage(provider):
     assert (embedded.input_tokens, embedded.num_model_requests) == (3, 1)
 
 
-def test_default_prices_are_those_of_the_golden_book():
+def test_default_prices_hold_those_of_the_golden_book():
     """The golden scenarios and the loopback provider speak of the same money."""
     golden = Path(__file__).parents[1] / "golden" / "merge.json"
     if not golden.exists():
         pytest.skip("the golden scenarios are not in this checkout")
     book = json.loads(golden.read_text())
-    assert book["price_books"]["v1"] == DEFAULT_PRICES
+    assert book["price_books"]["v1"].items() <= DEFAULT_PRICES.items()
     assert book["aliases"] == DEFAULT_ALIASES
