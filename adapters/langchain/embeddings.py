@@ -19,6 +19,7 @@ from langchain_core.embeddings import Embeddings
 
 from costspan.adapter import (
     Attempt,
+    OpenOperation,
     Operation,
     current,
     enclosing_operation,
@@ -173,23 +174,33 @@ class _Client:
 
     def create(self, **asked: Any) -> Any:
         """The reply, or what to await for it; the client's exceptions pass unchanged."""
-        attempt = Attempt.start(layer="sdk", **_started_with(lambda: self._facts(asked)))
+        facts = _started_with(lambda: self._facts(asked))
+        # What carries the call may tell a gateway which one it is: `costspan.adapters.httpx`.
+        call = OpenOperation(operation_id_of(uuid.uuid4()), current(), "embedding")
+        attempt = Attempt.start(layer="sdk", operation_ids=(call.operation_id,), **facts)
+        open_operation(call)
         try:
             reply = self._resource.create(**asked)
         except BaseException as error:
+            call.is_open = False
             attempt.end(**failure_facts(error, None))
             raise
         if hasattr(reply, "__await__"):
-            return self._awaited(reply, attempt, asked)
+            return self._awaited(reply, call, attempt, asked)
+        call.is_open = False
         self._end(attempt, reply, asked)
         return reply
 
-    async def _awaited(self, reply: Any, attempt: Attempt, asked: Mapping[str, Any]) -> Any:
+    async def _awaited(
+        self, reply: Any, call: OpenOperation, attempt: Attempt, asked: Mapping[str, Any]
+    ) -> Any:
         try:
             result = await reply
         except BaseException as error:
             attempt.end(**failure_facts(error, None))
             raise
+        finally:
+            call.is_open = False
         self._end(attempt, result, asked)
         return result
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from functools import wraps
 from importlib.metadata import version
 from typing import Any, TypeVar, cast
+from weakref import ref
 
 from litellm.integrations.custom_logger import CustomLogger
 
-from costspan.adapter import Attempt, current, enclosing_operation
-from costspan.adapters.litellm import batch, failure, owner, patches, reply, request, wire
+from costspan.adapter import Attempt, OpenOperation, context_fields, current, enclosing_operation
+from costspan.adapters.litellm import batch, failure, owner, patches, reply, request, signed, wire
 from costspan.adapters.litellm.owner import TENANT_FROM
-from costspan.adapters.litellm.request import MOCK, Asked, details_of
+from costspan.adapters.litellm.request import MOCK, Asked, details_of, model_name
 from costspan.adapters.litellm.tracking import (
     Details,
     Tracked,
@@ -28,11 +30,17 @@ from costspan.adapters.litellm.tracking import (
     track,
     tracked_on,
 )
+from costspan.carrier import Keys
 from costspan.core.counters import count
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 _SOURCE = {"source": "litellm", "source_version": version("litellm")}
+_CLIENT_LEFT = 499
+_answering: ContextVar[ref[Any] | None] = ContextVar("costspan_litellm_answering", default=None)
+"""LiteLLM's object for the request that a task of the proxy answers; it takes it out of the request
+data before it tells of a failure. Weak: other tasks inherit the variable, and live for ever."""
+
 _NOTHING_SENT = "litellm_no_upstream_llm_call"
 """Set by the proxy on the record of a request it refused itself: no provider was called."""
 
@@ -81,6 +89,8 @@ class CostLogger_PROXY_(CustomLogger):
             and **fewer of them are made**: retry with LiteLLM's Router, whose tries are seen.
             Without it such a call's `attempts_hidden` is unknown. Sync calls offer no place to
             say so: pass `max_retries=0` yourself.
+        keys: On the proxy, the keys by which clients that are metered themselves say which call
+            of theirs this is; see `costspan.adapters.litellm.signed`.
 
     Raises:
         ValueError: for a source of the tenant that nobody knows.
@@ -92,11 +102,13 @@ class CostLogger_PROXY_(CustomLogger):
         tenant_from: Iterable[str] = TENANT_FROM,
         include_usage: bool = False,
         see_retries: bool = False,
+        keys: Keys | None = None,
     ) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]  # LiteLLM's untyped kwargs
         self._tenant_from = owner.checked(tenant_from)
         self._include_usage = include_usage
         self._see_retries = see_retries
+        self._keys = keys
         patches.apply()
 
     # Before I/O. Async calls pass here; what skips it (sync calls) passes `log_pre_api_call`.
@@ -106,7 +118,26 @@ class CostLogger_PROXY_(CustomLogger):
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> None:
         """On the proxy: keep the model that was asked for, whatever a hook makes of it."""
+        _answering.set(ref(data["litellm_logging_obj"]))
         request.note_requested(data)
+
+    @_guarded
+    async def async_post_call_failure_hook(
+        self,
+        request_data: dict[str, Any],
+        original_exception: Exception,
+        user_api_key_dict: Any,
+        traceback_str: str | None = None,
+    ) -> None:
+        """On the proxy: a guardrail or another hook kept the provider's answer from the client."""
+        answering = _answering.get()
+        record = None if answering is None else answering()
+        tracked = None if record is None else tracked_on(record.model_call_details)
+        if tracked is None or not tracked.attempt.ended or tracked.retry_reason is not None:
+            return
+        has_left = getattr(original_exception, "status_code", None) == _CLIENT_LEFT
+        delivery = "cancelled_by_user" if has_left else "blocked"
+        tracked.attempt.evidence(layer="gateway", delivery=delivery, **_SOURCE)
 
     async def async_pre_call_deployment_hook(
         self, kwargs: dict[str, Any], call_type: Any
@@ -220,11 +251,13 @@ class CostLogger_PROXY_(CustomLogger):
             return tracked
         asked = Asked(details, arguments)
         facts = request.facts_of(asked)
+        facts.update(_repeats(facts, enclosing_operation()))
         context, owned = owner.owner_of(asked, current(), self._tenant_from)
+        called = signed.operations_of(asked, self._keys, context_fields(context)["tenant"])
         attempt = Attempt.start(
             layer="gateway",
             kind=kind,
-            operation_ids=_operations(details),
+            operation_ids=(*_operations(details), *called),
             context=context,
             **_SOURCE,
             **facts,
@@ -261,9 +294,25 @@ class CostLogger_PROXY_(CustomLogger):
             tracked.attempt.end(host_cost=host_cost, **facts)
 
 
+def _repeats(facts: Mapping[str, Any], around: OpenOperation | None) -> Mapping[str, Any]:
+    """What a framework around knows of a first try here: which of its own tries it is."""
+    is_first = facts["attempt"] == 1 and "retry_of" not in facts
+    return {} if around is None or not is_first else around.retry
+
+
 def _result(tracked: Tracked, details: Details, response: object) -> dict[str, Any]:
-    """What the reply says; of an answer that LiteLLM made up, nothing about a provider."""
+    """What the reply says; of an answer that LiteLLM made up, nothing about a provider.
+
+    Whether it is an agent's step is inferred by a framework around, which sees the same reply and
+    knows what it forced.
+    """
     facts = reply.facts_of(details, response)
+    if any(not name.startswith("litellm:") for name in tracked.attempt.operation_ids):
+        for inferred in ("cause", "cause_source", "initiator"):
+            facts.pop(inferred, None)
+    named = tracked.stream.executed_model if tracked.stream is not None else None
+    if named is not None:
+        facts["executed_model"] = model_name(named, facts["provider"])
     if tracked.is_mock:
         for invented in ("usage", "usage_source", "raw_usage", "response_id", "delivered_usage"):
             facts.pop(invented, None)

@@ -42,14 +42,16 @@ def facts_of(details: Details, reply: object) -> dict[str, Any]:
 def cached_facts(details: Details) -> dict[str, Any]:
     """The fields of an answer out of LiteLLM's cache: no usage, since the reply repeats the fill's.
 
-    The lookup itself costs nothing here; what the fill cost then is `avoided_cost`.
+    The hit itself costs nothing: the lookup of a semantic cache is an embedding, which LiteLLM asks
+    for by a call of its own. What the fill cost then is `avoided_cost`.
     """
     cache_type = read(litellm.cache, "type")
-    kind = str(getattr(cache_type, "value", cache_type))
+    is_semantic = "semantic" in str(getattr(cache_type, "value", cache_type))
     saved = _payload(details).get("saved_cache_cost")
     return {
         "provider": _text(details.get("custom_llm_provider")),
-        "cache": "semantic" if "semantic" in kind else "exact",
+        "cache": "semantic" if is_semantic else "exact",
+        "flat_cost": "0" if is_semantic else None,
         "avoided_cost": repr(saved) if isinstance(saved, float) and saved > 0 else None,
     }
 
@@ -93,6 +95,10 @@ def _said(reported: Mapping[str, Any]) -> dict[str, Any]:
 def _components(reply: object, reported: Mapping[str, Any]) -> dict[str, int] | None:
     if read(reply, "type") == "message":
         return usage.from_anthropic(reported)
+    totals = ("prompt_tokens", "completion_tokens")
+    if reported.get("input_tokens") and not any(reported.get(total) for total in totals):
+        # A sync poll of a batch: its counts in OpenAI's newer words, beside zeros in the older.
+        return usage.from_openai({k: v for k, v in reported.items() if k not in totals})
     if reported.get("prompt_tokens") is not None:
         return usage.from_litellm(reported)
     if reported.get("type") == "duration" and isinstance(reported.get("seconds"), (int, float)):

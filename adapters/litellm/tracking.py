@@ -87,8 +87,13 @@ class Tracked:
         """Whether LiteLLM made the answer up: no provider was called."""
         self._life = Life(attempt)
 
-    def streams(self, stream: Stream) -> None:
-        """Keep what a stream delivers, in case nobody reads it to its end."""
+    @property
+    def stream(self) -> Stream | None:
+        """What the stream delivers, kept in case nobody reads it to its end."""
+        return self._life.stream
+
+    @stream.setter
+    def stream(self, stream: Stream) -> None:
         self._life.stream = stream
 
     def __copy__(self) -> Self:

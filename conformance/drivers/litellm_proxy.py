@@ -186,7 +186,8 @@ def _checked(answer: httpx.Response) -> Mapping[str, Any]:
 
 
 def _reply(answer: Mapping[str, Any]) -> Reply:
-    message = (answer.get("choices") or [{}])[0].get("message") or {}
+    choices: Any = answer.get("choices")
+    message: Any = choices[0]["message"] if choices else {}
     calls = tuple(
         ToolCall(each["id"], each["function"]["name"], each["function"]["arguments"])
         for each in message.get("tool_calls") or ()
@@ -212,11 +213,12 @@ class _Heard:
         if event is None:
             return False
         self._id = self._id or event.get("id")
-        delta = (event.get("choices") or [{}])[0].get("delta") or {}
+        choices: Any = event.get("choices")
+        delta: Any = choices[0].get("delta") or {} if choices else {}
         self._text += delta.get("content") or ""
         for each in delta.get("tool_calls") or ():
             before = self._calls.get(each["index"], ToolCall("", "", ""))
-            function = each.get("function") or {}
+            function: Any = each.get("function") or {}
             self._calls[each["index"]] = ToolCall(
                 before.id or each.get("id") or "",
                 before.name or function.get("name") or "",

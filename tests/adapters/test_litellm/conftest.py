@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import os
 import sys
@@ -23,6 +25,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import: no loo
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own deprecations at import
     import litellm
+    from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+    from litellm.litellm_core_utils.thread_pool_executor import executor
     from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
 _HERE = Path(__file__).parent
@@ -81,11 +85,24 @@ async def fresh_litellm() -> Any:
         getattr(litellm, name)[:] = callbacks
     litellm.cache = None
     litellm.num_retries = None
+    await _leave_no_foreign_queue()
     await close_litellm_async_clients()
     for client in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
         if not inspect.iscoroutinefunction(close := getattr(client, "close", None)):
             close()
     litellm.in_memory_llm_clients_cache.flush_cache()
+
+
+async def _leave_no_foreign_queue() -> None:
+    """Let LiteLLM's queue go that a thread's event loop left behind, here and not in a later test.
+
+    Flushing brings the queue into this loop, which ends with the test.
+    """
+    left = GLOBAL_LOGGING_WORKER._worker_task
+    if left is not None and left.get_loop() is not asyncio.get_running_loop():
+        del left
+        await GLOBAL_LOGGING_WORKER.flush()
+        gc.collect()
 
 
 @pytest.fixture
@@ -155,3 +172,14 @@ def _merged(seen: list[Observation]) -> SimpleNamespace:
 def said() -> Callable[[str], list[dict[str, str]]]:
     """The messages of a call: one of the user."""
     return lambda text: [{"role": "user", "content": text}]
+
+
+@pytest.fixture
+def wait_for_callbacks() -> Callable[[], None]:
+    """Wait until LiteLLM's pool, which calls sync callbacks, has nothing to do any more."""
+
+    def wait() -> None:
+        for done in [executor.submit(lambda: None) for _ in range(executor._max_workers)]:
+            done.result(timeout=_SECONDS)
+
+    return wait

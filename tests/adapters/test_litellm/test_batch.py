@@ -13,6 +13,7 @@ import pytest
 
 import costspan
 from costspan.adapters.litellm import flush, install
+from costspan.conformance.provider import LoopbackProvider
 from costspan.core.schema import Observation
 
 _LINE = {
@@ -107,3 +108,45 @@ async def test_three_polls_of_a_finished_batch_are_one_event(
         assert poll.executed_model == "gpt-4o-2024-08-06"
         assert (poll.started_at, poll.ended_at) == (1_700_000_000 * 10**9, 1_700_000_900 * 10**9)
         assert poll.tenant is None  # a poll is no owner: one worker may poll for all
+
+
+def test_a_sync_poll_is_measured_too(
+    recorded: Callable[[], list[Observation]],
+    provider: LoopbackProvider,
+    wait_for_callbacks: Callable[[], None],
+) -> None:
+    # LiteLLM passes a sync poll's usage on in OpenAI's newer words, with zeros in the older.
+    install()
+    at: dict[str, Any] = {
+        **{"custom_llm_provider": "openai", "api_base": provider.base_url, "api_key": "any"}
+    }
+    lines = "\n".join(
+        json.dumps(
+            {
+                "custom_id": str(n),
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": {
+                    "model": "gpt-4o",
+                    "messages": [{"role": "user", "content": "[[in=100 out=20]]"}],
+                },
+            }
+        )
+        for n in range(3)
+    )
+    with costspan.attribute("acme"):
+        file: Any = litellm.create_file(file=("in.jsonl", lines.encode()), purpose="batch", **at)
+        created: Any = litellm.create_batch(
+            completion_window="24h",
+            endpoint="/v1/chat/completions",
+            input_file_id=file.id,
+            **at,
+        )
+    polled: Any = None
+    while polled is None or polled.status != "completed":
+        polled = litellm.retrieve_batch(batch_id=created.id, **at)
+    wait_for_callbacks()
+    start, end = recorded()
+    assert (start.phase, start.tenant) == ("start", "acme")
+    assert start.operation_ids == end.operation_ids == (f"batch:{created.id}",)
+    assert (end.usage, end.usage_source) == ({"input": 300, "output": 60}, "provider")

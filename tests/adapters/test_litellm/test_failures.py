@@ -11,7 +11,7 @@ import openai
 import pytest
 
 import costspan
-from costspan.adapters.litellm import flush, install
+from costspan.adapters.litellm import CostLogger, flush, install
 
 _DOWN = "status=503 retry_after=0"
 
@@ -104,6 +104,77 @@ async def test_operations_that_share_a_metadata_dict_are_not_each_others_retries
     await flush()
     assert "previous_models" in metadata  # LiteLLM wrote the first call's failure into it
     assert chain(attempts(3)) == [(1, None, None), (2, 1, "provider"), (1, None, None)]
+
+
+async def test_operations_of_one_trace_are_not_each_others_retries(
+    attempts: Any, router: litellm.Router, said: Any
+) -> None:
+    async def ask(tenant: str, pause: float) -> None:
+        words = f"{_DOWN} times=1 in=10 out=5 delay={pause}"
+        with costspan.attribute(tenant):
+            await router.acompletion(
+                "gpt-4o", said(f"[[{words}]] {tenant}"), litellm_trace_id="a-callers-own"
+            )
+
+    await asyncio.gather(ask("acme", 0.1), ask("globex", 0.3), ask("initech", 0.2))
+    found = attempts(6)
+    tenant_of = {a.attempt_id: a.tenant for a in found}
+    retries = [a for a in found if a.attempt == 2]
+    assert sorted(a.tenant for a in retries) == ["acme", "globex", "initech"]
+    assert [tenant_of[a.retry_of] for a in retries] == [a.tenant for a in retries]
+
+
+async def test_a_failure_nobody_retried_is_not_what_the_next_operation_retries(
+    attempts: Any, provider: Any, router: litellm.Router, said: Any
+) -> None:
+    asked = {"litellm_trace_id": "a-callers-own"}
+    with pytest.raises(litellm.exceptions.BadRequestError):
+        await router.acompletion("gpt-4o", said("[[status=400]]"), disable_fallbacks=True, **asked)
+    provider.script("next", _DOWN, "in=10 out=5")
+    await router.acompletion("gpt-4o", said("[[next]]"), **asked)
+    assert chain(attempts(3))[1:] == [(1, None, None), (2, 1, "provider")]
+
+
+@pytest.mark.parametrize("sees", [False, True], ids=["hidden", "seen"])
+async def test_silent_retries_are_unknown_unless_they_are_forbidden(
+    attempts: Any, provider: Any, said: Any, sees: bool
+) -> None:
+    litellm.callbacks[:] = [CostLogger(see_retries=sees)]
+    at = {"api_base": provider.base_url, "api_key": "any"}
+    words = f"{_DOWN} times=1 in=10 out=5 case=silent-{sees}"
+    asked = litellm.acompletion("openai/gpt-4o", said(f"[[{words}]]"), **at)
+    if sees:
+        with pytest.raises(litellm.exceptions.ServiceUnavailableError):
+            await asked
+    else:
+        await asked
+    [attempt] = attempts(1)
+    assert attempt.provider_result == ("failed" if sees else "ok")
+    assert attempt.attempts_hidden == (0 if sees else None)
+    sent = [row.status for row in provider.truth if row.case == f"silent-{sees}"]
+    assert sent == ([503] if sees else [503, 200])
+
+
+async def test_seeing_retries_leaves_what_the_caller_said(
+    attempts: Any, provider: Any, said: Any
+) -> None:
+    litellm.callbacks[:] = [CostLogger(see_retries=True)]
+    at = {"api_base": provider.base_url, "api_key": "any", "max_retries": 1}
+    words = f"{_DOWN} times=1 in=10 out=5 case=callers"
+    await litellm.acompletion("openai/gpt-4o", said(f"[[{words}]]"), **at)
+    [attempt] = attempts(1)
+    assert attempt.attempts_hidden is None
+    assert [r.status for r in provider.truth if r.case == "callers"] == [503, 200]
+
+
+async def test_num_retries_of_a_direct_call_are_hidden_whatever_max_retries_says(
+    attempts: Any, provider: Any, to_provider: Any, said: Any
+) -> None:
+    words = f"{_DOWN} times=1 in=10 out=5 case=num"
+    await litellm.acompletion("openai/gpt-4o", said(f"[[{words}]]"), num_retries=1, **to_provider)
+    [attempt] = attempts(1)
+    assert attempt.attempts_hidden is None
+    assert [r.status for r in provider.truth if r.case == "num"] == [503, 200]
 
 
 async def test_fallbacks_of_the_sdk(

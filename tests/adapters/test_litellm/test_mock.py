@@ -26,7 +26,9 @@ async def test_a_mock_is_recorded_unbilled_without_invented_usage(
     asked = dict(mock_response="hi there", stream=stream, **to_provider)
     with costspan.attribute("acme"):
         if sync:
-            answer = await asyncio.to_thread(litellm.completion, "openai/gpt-4o", said("x"), **asked)
+            answer = await asyncio.to_thread(
+                litellm.completion, "openai/gpt-4o", said("x"), **asked
+            )
             assert not stream or list(answer)
         else:
             answer = await litellm.acompletion("openai/gpt-4o", said("x"), **asked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +16,8 @@ _DOWN = "status=503 retry_after=0"
 
 
 @pytest.fixture(autouse=True)
-def installed() -> Iterator[None]:
+def installed() -> None:
     install()
-    yield
-    gc.collect()  # LiteLLM's loops end with their threads and leave tasks behind: here, not later
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,9 @@ def prices() -> Iterator[LoopbackProvider]:
 
 
 @pytest.fixture
-def billed(prices: LoopbackProvider, books_at: Path) -> Iterator[LoopbackProvider]:
+def billed(
+    prices: LoopbackProvider, books_at: Path, wait_for_callbacks: Callable[[], None]
+) -> Iterator[LoopbackProvider]:
     """The provider; at the end every request it billed is one event of that very cost."""
     contract = books_at / "contract.toml"
     contract.write_text(contract_toml(_PRICES), "utf-8")
@@ -70,20 +72,13 @@ def billed(prices: LoopbackProvider, books_at: Path) -> Iterator[LoopbackProvide
     install()
     before = len(prices.truth)
     yield prices
-    _wait_for_callbacks()
+    wait_for_callbacks()
     costspan.flush()
     with costspan.open_ledger() as books:
         booked = [(e["owner"], parse_usd(e["cost"])) for e in books.events()]
     truth = [("acme", row.cost_pico) for row in prices.truth[before:]]
     assert truth
     assert booked == truth
-
-
-def _wait_for_callbacks() -> None:
-    from litellm.litellm_core_utils.thread_pool_executor import executor
-
-    for done in [executor.submit(lambda: None) for _ in range(executor._max_workers)]:
-        done.result(timeout=30)
 
 
 async def play(call: Any, sync: bool, **asked: Any) -> None:
