@@ -19,7 +19,7 @@ class OpenAISdk(Driver):
     can = frozenset(
         "sync async chat embeddings stream unasked_usage structured several tier timeout cancel"
         " abandon close cancel_stream sdk_retries verdict work tool agent together background"
-        " owner loop_closes".split()
+        " owner other_owner loop_closes".split()
     )
 
     def ask(self, ask: Ask) -> Reply:

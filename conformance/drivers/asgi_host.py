@@ -41,10 +41,6 @@ OTHER = "hooli"
 
 WAIT_SECONDS = 60.0
 
-PRINCIPAL_STAYS = (
-    "whoever a request authenticated outranks what in-process code names (DESIGN.md section 4)"
-)
-
 _SHAPES = frozenset(
     {"base_http_middleware", "bound_in_dependency", "bound_late", "registered_twice"}
 )
@@ -60,7 +56,10 @@ class AsgiHost(Driver):
         " base_http_middleware websocket streaming_response background_task client_leaves"
         " queue_worker".split()
     )
-    """What the layer itself can change; the rest of the model's host is proved without it."""
+    """What the layer itself can change; the rest of the model's host is proved without it.
+
+    Not `other_owner`: whoever a request authenticated outranks what in-process code names.
+    """
 
     def application(self, find: Callable[[str], Exchange], options: frozenset[str]) -> Any:
         """The application under test, with costspan's middleware."""

@@ -5,7 +5,7 @@ Its workers are started by whichever request needs one first, freed of it, and g
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from threading import Lock
@@ -19,7 +19,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 import costspan
 from costspan.adapters.asgi import AttributionMiddleware
 from costspan.conformance.drivers.asgi_exchange import AsyncJob, Exchange, Job
-from costspan.conformance.drivers.asgi_host import PRINCIPAL_STAYS, AsgiHost
+from costspan.conformance.drivers.asgi_host import AsgiHost
 from costspan.conformance.drivers.asgi_worker import TaskWorker, ThreadWorker
 from costspan.conformance.drivers.chat_openai import ChatOpenAICalls
 from costspan.conformance.drivers.starlette_app import pass_on
@@ -32,9 +32,6 @@ class FastApiApp(AsgiHost, ChatOpenAICalls):
     can: ClassVar[frozenset[str]] = AsgiHost.asgi | {
         *("bound_in_dependency", "bound_late", "retrieval")
     }
-    known_failures: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("W17", "W20", "W23"), PRINCIPAL_STAYS
-    )
     _starting: ClassVar[Lock] = Lock()
 
     def application(self, find: Callable[[str], Exchange], options: frozenset[str]) -> Any:

@@ -48,7 +48,7 @@ class LangChainCalls(Driver):
     can: ClassVar[frozenset[str]] = frozenset(
         "sync async chat embeddings stream unasked_usage structured checked several tier timeout"
         " cancel abandon close cancel_stream host_retries fallback exact_cache retrieval verdict"
-        " work tool agent together background owner claims_metadata registered_twice"
+        " work tool agent together background owner other_owner claims_metadata registered_twice"
         " failing_callback reused_metadata loop_closes".split()
     )
 

@@ -20,7 +20,7 @@ class Manual(Driver):
     can: ClassVar[frozenset[str]] = frozenset(
         "sync async chat embeddings messages stream unasked_usage structured several tier timeout"
         " cancel abandon close cancel_stream host_retries fallback no_fallbacks verdict work tool"
-        " agent together background owner loop_closes".split()
+        " agent together background owner other_owner loop_closes".split()
     )
     meter: ClassVar[type[Meter]] = Meter
 

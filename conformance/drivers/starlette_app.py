@@ -5,7 +5,7 @@ Its workers start with the application and get messages that carry the signed co
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from itertools import count
@@ -19,7 +19,7 @@ from starlette.responses import Response
 import costspan
 from costspan.adapters.asgi import AttributionMiddleware, SignedContext, api_keys
 from costspan.conformance.drivers.asgi_exchange import AsyncJob, Exchange, Job, routes
-from costspan.conformance.drivers.asgi_host import PRINCIPAL_STAYS, AsgiHost
+from costspan.conformance.drivers.asgi_host import AsgiHost
 from costspan.conformance.drivers.asgi_services import FRONTEND, WORKER, keys_of
 from costspan.conformance.drivers.asgi_worker import TaskWorker, ThreadWorker
 from costspan.conformance.drivers.litellm_sdk import LiteLLMSdk
@@ -33,9 +33,6 @@ class StarletteApp(AsgiHost, LiteLLMSdk):
     name: ClassVar[str] = "starlette"
     can: ClassVar[frozenset[str]] = AsgiHost.asgi
     only_async: ClassVar[frozenset[str]] = frozenset()
-    known_failures: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("W17", "W20", "W23"), PRINCIPAL_STAYS
-    )
 
     def application(self, find: Callable[[str], Exchange], options: frozenset[str]) -> Any:
         """Starlette, with its middleware as the scenario has it."""

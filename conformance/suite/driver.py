@@ -66,6 +66,7 @@ CAPABILITIES: Mapping[str, str] = {
     "together": "branches side by side",
     "background": "work that outlives its request",
     "owner": "in-process code names the owner",
+    "other_owner": "in-process code may name another tenant than the one that is served",
     "principal": "requests of authenticated principals, whom in-process code does not outrank",
     "remote": "another service does a part",
     "claims_metadata": "a caller that asserts things in metadata",

@@ -50,6 +50,8 @@ def _of(step: Step) -> Iterator[str]:
         yield from _of_call(step)
         return
     yield _OF_STEP[type(step)]
+    if isinstance(step, Owner) and step.tenant not in (None, "$tenant") and not step.refused:
+        yield "other_owner"
     if isinstance(step, Owner) and step.refused:
         yield "principal"
     if isinstance(step, Agent):
