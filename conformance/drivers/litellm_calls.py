@@ -23,7 +23,8 @@ class LiteLLMCalls(Driver):
         "sync async chat embeddings responses messages stream unasked_usage structured several"
         " tier mock timeout cancel abandon close cancel_stream fallback no_fallbacks exact_cache"
         " semantic_cache work tool verdict agent together background owner other_owner"
-        " claims_metadata registered_twice failing_callback reused_metadata no_log loop_closes".split()
+        " claims_metadata registered_twice failing_callback reused_metadata no_log"
+        " loop_closes".split()
     )
     only_async: ClassVar[frozenset[str]] = frozenset({"close"})  # its sync streams have no close()
     target: Any

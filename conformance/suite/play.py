@@ -7,20 +7,20 @@ never suspend, so `drive` runs them to their end in whatever thread they are in.
 from __future__ import annotations
 
 import asyncio
-import shlex
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 
 import costspan
 from costspan.adapter import evidence
 from costspan.conformance.suite.driver import AgentAsk, Ask, Driver, Messages, Reply, Who
+from costspan.conformance.suite.prompts import Prompts, assistant
 from costspan.conformance.suite.script import (
     Agent,
     Background,
@@ -37,17 +37,11 @@ from costspan.conformance.suite.script import (
     ToolStep,
     Work,
 )
-from costspan.core.money import format_usd, parse_usd
 
 T = TypeVar("T")
 
-_cases = count(1)  # A provider is shared by all plays of a session: no case comes twice.
-
 WAIT_SECONDS = 60.0
 TURNS_MAX = 12
-_TOKENS = frozenset(
-    "in out cached cache_write cache_write_1h reasoning audio_in audio_out web_searches".split()
-)
 
 
 class Played:
@@ -121,9 +115,8 @@ class _Player:
         self._driver = driver
         self._is_async = mode == "async"
         self._tenant = tenant
-        self._factor = factor
+        self._says = Prompts(tenant, factor)
         self._played = played
-        self._id = next(_cases)
         self._who = Who(tenant, f"{tenant}-session")
         self._outliving: list[Future[None]] = []
         self._over: Future[None] = Future()
@@ -191,7 +184,7 @@ class _Player:
         """A job of one tenant, or of several: only the application knows whose each line is."""
         owners = [tenant.replace("$tenant", self._tenant) for tenant, _ in batch.lines]
         lines = [
-            self._messages(says, "line", owner)
+            self._says.messages(says, "line", owner)
             for owner, (_, says) in zip(owners, batch.lines, strict=True)
         ]
         driver = self._driver
@@ -205,17 +198,9 @@ class _Player:
     # Calls
 
     async def _call(self, call: Call, who: Who) -> None:
-        says = dict(call.says)
-        if says.get("times") == "$tries":
-            says["times"] = call.retries + 1
-        # What is asked through a cache is the same each time, whoever asks.
-        case = self._case() if call.cache is None else f"{self._tenant}-{self._id}"
+        case, messages = self._says.of_call(call, who.tenant, self._driver.provider)
         if call.leave is not None or call.cancel:
             self._played.left.add(case)
-        asker = who.tenant if call.cache is None else self._tenant
-        messages = self._messages(says, call.label, asker, case)
-        if call.then:
-            messages = self._in_turn((says, *call.then), call.label, who.tenant, case)
         ask = Ask(call, messages, who, piece=self._leaving(call))
         error: BaseException | None = None
         try:
@@ -263,10 +248,7 @@ class _Player:
     # Agents and tools
 
     async def _agent(self, agent: Agent, who: Who) -> None:
-        turns = [self._says(says) for says in agent.turns]
-        hints = {"tenant": who.tenant, "case": self._case(), "purpose": agent.name}
-        prompt = " ".join(_directive({**says, **hints}) for says in turns) + f" {agent.name}"
-        summary = _directive({**self._says(agent.summarize or {}), **hints, "purpose": "summary"})
+        prompt, summary = self._says.of_agent(agent, who.tenant)
         if not self._driver.has_agents:
             await self._loop(agent, prompt, who)
             return
@@ -299,7 +281,7 @@ class _Player:
             reply = await self._driver.aask(ask) if self._is_async else self._driver.ask(ask)
             if not reply.tool_calls or call.structured:
                 return
-            messages.append(_assistant(reply))
+            messages.append(assistant(reply))
             for wanted in reply.tool_calls:
                 try:
                     result = await self._use(wanted.name, agent.tools[wanted.name], who, paid=True)
@@ -313,7 +295,7 @@ class _Player:
         if tool.cost is None and not paid:
             await self._run_tool(tool, who)
         else:
-            with costspan.tool(name, cost=self._money(tool.cost)):
+            with costspan.tool(name, cost=self._says.money(tool.cost)):
                 await self._run_tool(tool, who)
         return f"{name} found three pages"
 
@@ -324,7 +306,7 @@ class _Player:
 
     async def _tool(self, step: ToolStep, who: Who) -> None:
         try:
-            with costspan.tool(step.name, cost=self._money(step.cost)):
+            with costspan.tool(step.name, cost=self._says.money(step.cost)):
                 await self._run_tool(step, who)
         except ToolBroke:
             return
@@ -383,33 +365,6 @@ class _Player:
         else:
             self._driver.remote(step, there, lambda: drive(body()))
 
-    # What is said to the provider
-
-    def _case(self) -> str:
-        return f"{self._tenant}-{next(_cases)}"
-
-    def _says(self, says: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            word: value * self._factor if word in _TOKENS else value for word, value in says.items()
-        }
-
-    def _messages(
-        self, says: Mapping[str, Any], label: str, tenant: str | None, case: str | None = None
-    ) -> Messages:
-        hints = {"tenant": tenant, "purpose": label, "case": case or self._case()}
-        return [{"role": "user", "content": f"{_directive({**self._says(says), **hints})} {label}"}]
-
-    def _in_turn(
-        self, tries: tuple[Mapping[str, Any], ...], label: str, tenant: str | None, case: str
-    ) -> Messages:
-        """What the provider does try by try: a script of its own, named in the message."""
-        self._driver.provider.script(case, *(self._says(says) for says in tries))
-        hints = _directive({"tenant": tenant, "purpose": label, "case": case})
-        return [{"role": "user", "content": f"{hints.replace('[[', f'[[{case} ', 1)} {label}"}]
-
-    def _money(self, usd: str | None) -> str | None:
-        return None if usd is None else format_usd(parse_usd(usd) * self._factor)
-
     def _problem(self, text: str) -> None:
         self._played.problems.append(f"{self._tenant}: {text}")
 
@@ -430,32 +385,3 @@ def _expected(call: Call, error: BaseException) -> bool:
     """Whether the script itself asked for this: a cancelled task, a reader that left."""
     leaves = call.leave is not None and call.leave.how == "cancel"
     return isinstance(error, asyncio.CancelledError) and (call.cancel or call.hang_up or leaves)
-
-
-def _directive(says: Mapping[str, Any]) -> str:
-    words: list[str] = []
-    for word, value in says.items():
-        if value is None:
-            continue
-        words += [f"{word}={shlex.quote(each)}" for each in _texts(value)]
-    return f"[[{' '.join(words)}]]"
-
-
-def _texts(value: object) -> list[str]:
-    values = cast("list[object]", value) if isinstance(value, list) else [value]
-    return [str(each) for each in values]
-
-
-def _assistant(reply: Reply) -> dict[str, Any]:
-    return {
-        "role": "assistant",
-        "content": reply.text or None,
-        "tool_calls": [
-            {
-                "id": wanted.id,
-                "type": "function",
-                "function": {"name": wanted.name, "arguments": wanted.arguments},
-            }
-            for wanted in reply.tool_calls
-        ],
-    }

@@ -20,6 +20,8 @@ from costspan.core.schema import Observation, oid_of
 
 DOWNSTREAM = "downstream"
 """The flag of a client's observation of a call that a gateway meters."""
+_OWN = "\0"
+"""Before a response id's own part, where whole ids and own parts are looked up in one place."""
 AUTHENTICATED = frozenset({"assignment", "principal", "signed"})
 
 
@@ -75,6 +77,8 @@ def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) 
             # A verdict on the client's attempt does not say where that is metered.
             clients[attempt_id] += by_attempt.pop(attempt_id)
 
+    loose = _take_clients(loose, clients, gateways)
+
     attempts_of: dict[str, set[str]] = defaultdict(set)
     for attempt_id, own in by_attempt.items():
         for seen in own:
@@ -123,6 +127,39 @@ def goes_by_response(seen: Observation, gateways: Sequence[str]) -> bool:
     return names_neither or is_downstream(seen, gateways)
 
 
+def own_part(response_id: str) -> str:
+    """The provider's own id in a response id: its last part.
+
+    The parts before it say where the response came from. A gateway's client names the gateway
+    there, the gateway its provider; the id itself is passed on.
+    """
+    return response_id.rpartition("/")[2]
+
+
+def _take_clients(
+    loose: list[Observation], clients: dict[str, list[Observation]], gateways: Sequence[str]
+) -> list[Observation]:
+    """Move client calls known by an operation alone to `clients`, whole; return what is left.
+
+    A framework names its run, and no attempt. Its START knows no response id yet: what says where
+    the call went, and what came back, may stand in different observations of one run.
+    """
+    leader = _least_operations(loose)
+    theirs = {
+        leader[seen.operation_ids[0]]
+        for seen in loose
+        if seen.operation_ids and is_downstream(seen, gateways)
+    }
+    rest: list[Observation] = []
+    for seen in loose:
+        least = leader[seen.operation_ids[0]] if seen.operation_ids else None
+        if least in theirs:
+            clients[f"{_OWN}{least}"].append(seen)  # beside attempt ids, and none of them
+        else:
+            rest.append(seen)
+    return rest
+
+
 def _attach_clients(
     clients: dict[str, list[Observation]],
     loose: list[Observation],
@@ -139,12 +176,12 @@ def _attach_clients(
     carriers: dict[str, set[str]] = defaultdict(set)
     for event_id, spoken in result.events.items():
         for response_id in carried(spoken):
-            carriers[response_id].add(event_id)
+            carriers[own_part(response_id)].add(event_id)
     metered = frozenset(attempts_of)  # before any client leads there: the order must not matter
     awaiting: set[str] = set()
     for attempt_id, seen_there in clients.items():
         operations = {operation for seen in seen_there for operation in seen.operation_ids}
-        responses = {seen.response_id for seen in seen_there if seen.response_id is not None}
+        responses = {own_part(each.response_id) for each in seen_there if each.response_id}
         met = {attempt_id} & result.events.keys()
         if not met and operations & metered:
             loose.extend(seen_there)
@@ -202,6 +239,25 @@ def _events_of_operations(
     loose: list[Observation], events: dict[str, list[Spoken]], gateways: Sequence[str]
 ) -> list[Observation]:
     """Observations that share an operation, directly or through one another, are one event."""
+    naming: list[Observation] = []
+    rest: list[Observation] = []
+    for seen in loose:
+        if not seen.operation_ids or is_downstream(seen, gateways):
+            rest.append(seen)
+            continue
+        naming.append(seen)
+    leader = _least_operations(naming)
+    for seen in naming:
+        event_id = leader[seen.operation_ids[0]]
+        events.setdefault(event_id, []).append(Spoken(seen, Reach.OWN))
+    return rest
+
+
+def _least_operations(observations: Iterable[Observation]) -> dict[str, str]:
+    """Operation -> the least of those it shares an observation with, directly or through others.
+
+    The least leads, so that the id of an event does not depend on the order.
+    """
     leader: dict[str, str] = {}
 
     def find(operation: str) -> str:
@@ -212,23 +268,11 @@ def _events_of_operations(
             leader[operation], operation = root, leader[operation]
         return root
 
-    naming: list[Observation] = []
-    rest: list[Observation] = []
-    for seen in loose:
-        if not seen.operation_ids or is_downstream(seen, gateways):
-            rest.append(seen)
-            continue
-        naming.append(seen)
-        first = find(seen.operation_ids[0])
-        for operation in seen.operation_ids[1:]:
-            other = find(operation)
-            # The least id leads, so that the event's id does not depend on the order.
-            first, other = min(first, other), max(first, other)
+    for seen in observations:
+        for operation in seen.operation_ids:
+            first, other = sorted((find(seen.operation_ids[0]), find(operation)))
             leader[other] = first
-    for seen in naming:
-        event_id = find(seen.operation_ids[0])
-        events.setdefault(event_id, []).append(Spoken(seen, Reach.OWN))
-    return rest
+    return {operation: find(operation) for operation in leader}
 
 
 def _attach_sweeps(
@@ -266,16 +310,19 @@ def _place_by_response(
     unplaced: list[Observation], result: Identified, gateways: Sequence[str]
 ) -> None:
     """What names neither attempt nor operation: by response id, else an event of its own."""
-    wanted = {seen.response_id for seen in unplaced if seen.response_id is not None}
     carriers: dict[str, set[str]] = defaultdict(set)
-    if wanted:
+    if any(seen.response_id is not None for seen in unplaced):
         for event_id, spoken in result.events.items():
-            for response_id in carried(spoken) & wanted:
+            for response_id in carried(spoken):
                 carriers[response_id].add(event_id)
+                carriers[_OWN + own_part(response_id)].add(event_id)
     alone: dict[str, list[Observation]] = defaultdict(list)
     attached: set[str] = set()
     for seen in unplaced:
-        found = carriers.get(seen.response_id or "", set())
+        named = seen.response_id or ""
+        if named and is_downstream(seen, gateways):
+            named = _OWN + own_part(named)
+        found = carriers.get(named, set())
         if len(found) == 1:
             (event_id,) = found
             result.events[event_id].append(Spoken(seen, Reach.FULL))

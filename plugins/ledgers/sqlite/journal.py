@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from costspan.core.join.identity import goes_by_response
+from costspan.core.join.identity import goes_by_response, own_part
 from costspan.core.journal.records import Control, Policy, Refusals, SessionOwner
 from costspan.core.schema import Observation, canonical
 from costspan.core.settle.ledger import Appended
@@ -25,6 +25,7 @@ from costspan.plugins.ledgers.sqlite.rows import (
 _encode_control = msgspec.msgpack.Encoder().encode
 _decode_control = msgspec.msgpack.Decoder(Policy | SessionOwner).decode
 OPERATION, RESPONSE, _BY_RESPONSE = "o:", "r:", "R:"
+"""Responses are found by the provider's own part of their ids: a gateway's client knows no more."""
 LOOSE = "\t"
 """Begins the link to an observation without an attempt; no attempt id begins so: ids are printable.
 """
@@ -112,9 +113,10 @@ class JournalTables:
             target = seen.attempt_id or f"{LOOSE}{writer}:{seq}"
             links.update((OPERATION + operation, target) for operation in seen.operation_ids)
             if seen.response_id is not None:
-                links.add((RESPONSE + seen.response_id, target))
+                own = own_part(seen.response_id)
+                links.add((RESPONSE + own, target))
                 if goes_by_response(seen, gateways):
-                    links.add((_BY_RESPONSE + seen.response_id, target))
+                    links.add((_BY_RESPONSE + own, target))
             if authenticates_session(seen):
                 sessions[seen.session or "", seen.tenant or ""] += 1
         self._db.executemany("INSERT OR IGNORE INTO links VALUES (?, ?)", sorted(links))
@@ -246,7 +248,7 @@ def _keys(seen: Observation, gateways: Sequence[str]) -> set[str]:
     keys = {OPERATION + operation for operation in seen.operation_ids}
     if seen.response_id is not None:
         found_by = RESPONSE if goes_by_response(seen, gateways) else _BY_RESPONSE
-        keys.add(found_by + seen.response_id)
+        keys.add(found_by + own_part(seen.response_id))
     return keys
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from costspan.core.decide import RuleSet
+from costspan.core.join.identity import own_part
 from costspan.core.journal.records import Policy
 from costspan.core.prices import PriceBook
 from costspan.core.settle.ledger import Node, Posting, Settled
@@ -24,15 +25,18 @@ class SqliteSettlement(JournalTables):
 
     def events_of_response(self, response_id: str) -> list[str]:
         """The events that carry a response id, given whole or as the provider's own last part."""
-        sql = (
-            "SELECT target FROM links WHERE key = ? OR (key >= 'r:' AND key < 'r;' AND key LIKE ?)"
-        )
-        escaped = "%/" + response_id
-        targets = [row[0] for row in self._db.execute(sql, (RESPONSE + response_id, escaped))]
+        sql = "SELECT target FROM links WHERE key = ?"
+        own = own_part(response_id)
+        targets = [row[0] for row in self._db.execute(sql, (RESPONSE + own,))]
         attempts = {target for target in targets if not target.startswith(LOOSE)}
         for seen in self._loose([target for target in targets if target.startswith(LOOSE)]):
             attempts.update(self.resolve([*seen.operation_ids, seen.oid or ""]).values())
-        return sorted(attempts)
+        if own == response_id:
+            return sorted(attempts)
+        events = self.settled(attempts).values()
+        return sorted(
+            each.event.id for each in events if each.event.facts.response_id == response_id
+        )
 
     def settled(self, event_ids: Collection[str]) -> dict[str, Settled]:
         """The events of these ids that exist."""
@@ -77,7 +81,7 @@ class SqliteSettlement(JournalTables):
             return None
         keys = {OPERATION + operation for operation in seen.operation_ids}
         if seen.response_id is not None:
-            keys.add(RESPONSE + seen.response_id)
+            keys.add(RESPONSE + own_part(seen.response_id))
         sql = "SELECT target FROM links WHERE key IN ({keys})"
         targets: set[str] = {row[0] for row in select_in(self._db, sql, keys)}
         if seen.attempt_id is not None:
