@@ -5,6 +5,7 @@ Adds the option, loads the drivers, and prints the matrix of scenarios and adapt
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,14 +20,17 @@ from rich.table import Table
 from costspan.conformance.suite.driver import Driver
 from costspan.conformance.suite.script import shipped
 
+PROXY = "apscheduler"
+"""A package that only `litellm[proxy]` brings; the proxy may also have a Python of its own."""
+
 SHIPPED: Mapping[str, tuple[str, ...]] = {
     "manual": ("httpx",),
     "litellm_sdk": ("litellm",),
     "litellm_router": ("litellm",),
-    "litellm_proxy": ("litellm", "openai"),
+    "litellm_proxy": ("litellm", PROXY),
     "chat_openai": ("langchain_openai",),
     "langchain_litellm": ("langchain_litellm",),
-    "langchain_proxy": ("langchain_openai",),
+    "langchain_proxy": ("langchain_openai", PROXY),
     "langgraph_agent": ("langgraph", "langchain", "langchain_openai"),
     "starlette_app": ("starlette", "uvicorn", "litellm"),
     "fastapi_app": ("fastapi", "uvicorn", "langchain_openai"),
@@ -64,10 +68,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def _shipped() -> Iterator[str]:
     _absent.clear()
     for module, hosts in SHIPPED.items():
-        if all(find_spec(host) for host in hosts):
+        if all(map(_is_there, hosts)):
             yield f"costspan.conformance.drivers.{module}:driver"
         else:
             _absent.append(module)
+
+
+def _is_there(host: str) -> bool:
+    elsewhere = host == PROXY and "COSTSPAN_PROXY_PYTHON" in os.environ
+    return elsewhere or find_spec(host) is not None
 
 
 def drivers() -> list[type[Driver]]:
