@@ -54,8 +54,8 @@ class LiteLLMProxy(Driver):
     can: ClassVar[frozenset[str]] = frozenset(
         "sync async chat embeddings responses messages stream structured several tier"
         " route usage_injected timeout abandon close cancel_stream hang_up host_retries fallback"
-        " no_fallbacks rerouted guarded exact_cache agent tool owner other_owner together background"
-        " claims_metadata claims_headers no_log"
+        " no_fallbacks rerouted guarded exact_cache agent tool owner other_owner together"
+        " background claims_metadata claims_headers no_log"
         " metadata_identity team_identity org_identity key_identity".split()
     )
     known_failures: ClassVar[Mapping[str, str]] = {
