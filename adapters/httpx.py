@@ -14,13 +14,16 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from costspan.adapter import enclosing_operation
-from costspan.carrier import Keys, to_carrier
+from costspan.carrier import HEADER, Keys, to_carrier
 
 __all__ = ["async_call_signer", "call_signer"]
 
+_SIGNED = "costspan.signed"
+"""The request extension that holds the carrier of the hop before: redirects repeat both."""
+
 
 def call_signer(keys: Keys, audience: str, gateways: Collection[str]) -> Callable[[Any], None]:
-    """A request hook for `httpx.Client`.
+    """A request hook for `httpx.Client`. A redirect is a request of its own, and judged anew.
 
     Args:
         keys: The keys of this service.
@@ -30,10 +33,15 @@ def call_signer(keys: Keys, audience: str, gateways: Collection[str]) -> Callabl
     places = tuple(gateway.rstrip("/") + "/" for gateway in gateways)
 
     def sign(request: Any) -> None:
+        before = request.extensions.pop(_SIGNED, None)
+        if before is not None and request.headers.get(HEADER) == before:
+            del request.headers[HEADER]
         operation = enclosing_operation()
         if operation is not None and str(request.url).startswith(places):
             attempt_id = operation.operation_id
-            request.headers.update(to_carrier(keys, audience=audience, attempt_id=attempt_id))
+            carrier = to_carrier(keys, audience=audience, attempt_id=attempt_id)
+            request.headers.update(carrier)
+            request.extensions[_SIGNED] = carrier.get(HEADER)
 
     return sign
 

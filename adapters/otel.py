@@ -19,7 +19,7 @@ try:
     from opentelemetry.sdk.trace import Span, SpanProcessor
 except ImportError as missing:
     raise ImportError(
-        "costspan.adapters.otel needs OpenTelemetry: pip install 'costspan[otel]'"
+        "costspan.adapters.otel needs OpenTelemetry's SDK: pip install 'costspan[otel]'"
     ) from missing
 
 __all__ = ["CostSpanProcessor"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -63,6 +65,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if here not in sys.path:
         sys.path.insert(0, here)
     _drivers[:] = [load(name) for name in config.getoption("--adapter") or _shipped()]
+    for name, number in Counter(driver.name for driver in _drivers).items():
+        if number > 1:
+            raise pytest.UsageError(f"--adapter: {number} drivers are named {name!r}; rename one")
 
 
 def _shipped() -> Iterator[str]:
@@ -93,10 +98,16 @@ def load(name: str) -> type[Driver]:
     module, _, attribute = name.partition(":")
     try:
         found: Any = getattr(import_module(module), attribute or "driver")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise pytest.UsageError(f"--adapter {name}: {error}") from error
+    except Exception as error:  # whatever importing a stranger's module raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        is_theirs = "importlib" not in last.filename and last.filename != __file__
+        place = f" ({last.filename}:{last.lineno})" if is_theirs else ""
+        said = "".join(traceback.format_exception_only(error)).strip()
+        raise pytest.UsageError(f"--adapter {name}: {said}{place}") from error
     if not (isinstance(found, type) and issubclass(found, Driver)):
-        raise pytest.UsageError(f"--adapter {name}: {found!r} is no subclass of Driver")
+        raise pytest.UsageError(
+            f"--adapter {name}: {found!r} is no subclass of Driver, of costspan.conformance"
+        )
     return found
 
 
@@ -116,22 +127,31 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not _cells:
         return
     names = list(dict.fromkeys(driver for _, driver in _cells))
-    table = Table(title="conformance", title_justify="left", box=None, pad_edge=False)
+    heads = [name.replace("_", "\n", 1) for name in names]
+    natural = 60 + sum(max(map(len, head.split("\n"))) + 1 for head in heads)
+    # In a terminal the titles give way to the drivers; a pipe or a log has all the room it needs.
+    room = terminalreporter._tw.fullwidth if terminalreporter.isatty else natural
+    titles = max(0, 48 - max(0, natural - room))
+    table = Table(
+        title="conformance", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("scenario", no_wrap=True)
-    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=48)
-    for name in names:
-        table.add_column(name.replace("_", "\n", 1), justify="center", no_wrap=True)
+    table.add_column("", overflow="ellipsis", no_wrap=True, max_width=titles)
+    for head in heads:
+        table.add_column(head, justify="center", no_wrap=True)
     for scenario in shipped():
         row = [_cell(_cells.get((scenario.id, name), {})) for name in names]
         if any(row):
             table.add_row(scenario.id, scenario.title, *row)
-    width = 60 + 12 * len(names)
+    width = natural - 48 + titles
     console = Console(file=terminalreporter._tw._file, width=width, highlight=False, markup=False)
     terminalreporter.write_line("")
     console.print(table)
     terminalreporter.write_line(
-        "ok: the books are right, in threads and on the loop; -: not claimed; known: fails for a"
-        " written reason; FAIL: the books are wrong"
+        "ok: the books are right, in threads and on the loop, as far as both are claimed;"
+    )
+    terminalreporter.write_line(
+        "-: not claimed; known: fails for a written reason; FAIL: see the failures above"
     )
     if _absent:
         terminalreporter.write_line(f"not played, hosts not installed: {', '.join(_absent)}")

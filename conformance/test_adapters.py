@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 from costspan.conformance.plugin import drivers
 from costspan.conformance.suite.checks import AdapterConformance
 
 for driver in drivers():
-    name = f"Test_{driver.name.replace('-', '_')}"
+    name = "Test_" + re.sub(r"\W", "_", driver.name)
     globals()[name] = type(name, (AdapterConformance,), {"driver": driver})

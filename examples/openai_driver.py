@@ -31,11 +31,12 @@ class OpenAISdk(Driver):
             answer: Any = client.chat.completions.create(**_options(ask))
             if not ask.call.stream:
                 return _reply(answer)
+            calls: dict[int, ToolCall] = {}
             for chunk in answer:
-                if _has_content(chunk) and ask.piece():
+                if _read(chunk, calls) and ask.piece():
                     break
             answer.close()
-            return Reply()
+            return Reply(tool_calls=tuple(calls.values()))
 
     async def aask(self, ask: Ask) -> Reply:
         async with httpx.AsyncClient(transport=AsyncMetered()) as http:
@@ -46,11 +47,12 @@ class OpenAISdk(Driver):
             answer: Any = await client.chat.completions.create(**_options(ask))
             if not ask.call.stream:
                 return _reply(answer)
+            calls: dict[int, ToolCall] = {}
             async for chunk in answer:
-                if _has_content(chunk) and ask.piece():
+                if _read(chunk, calls) and ask.piece():
                     break
             await answer.close()
-            return Reply()
+            return Reply(tool_calls=tuple(calls.values()))
 
     def _at(self, ask: Ask) -> dict[str, Any]:
         return {
@@ -78,8 +80,17 @@ def _options(ask: Ask) -> dict[str, Any]:
     return options
 
 
-def _has_content(chunk: Any) -> bool:
-    return bool(chunk.choices and chunk.choices[0].delta.content)
+def _read(chunk: Any, calls: dict[int, ToolCall]) -> bool:
+    """Take up the tools that a piece of a stream calls; whether it has content."""
+    if not chunk.choices:
+        return False
+    delta = chunk.choices[0].delta
+    for each in delta.tool_calls or ():
+        known = calls.get(each.index) or ToolCall(each.id, each.function.name, "")
+        calls[each.index] = known._replace(
+            arguments=known.arguments + (each.function.arguments or "")
+        )
+    return bool(delta.content)
 
 
 def _reply(answer: Any) -> Reply:

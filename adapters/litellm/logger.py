@@ -192,7 +192,7 @@ class CostLogger_PROXY_(CustomLogger):
             return
         tracked = tracked_on(details)
         if tracked is not None and not tracked.attempt.ended:
-            tracked.attempt.end(**_result(tracked, details, response))
+            tracked.attempt.end(**_result(tracked, tracked.record(details), response))
 
     @_guarded
     async def async_post_call_failure_deployment_hook(
@@ -264,17 +264,17 @@ class CostLogger_PROXY_(CustomLogger):
             **owned,
         )
         tracked = Tracked(attempt, facts["attempt"], facts["requested_model"])
+        tracked.note_request(call_type, arguments or {})
         tracked.is_mock = asked.is_mock
         track(details, tracked)
         return tracked
 
     def _succeed(self, details: Details, response: object) -> None:
-        call_type = details.get("call_type")
-        if batch.is_batch(call_type):
+        call_type, tracked = details.get("call_type"), tracked_on(details)
+        if tracked is None and batch.is_batch(call_type):
             context, owned = owner.owner_of(Asked(details), current(), self._tenant_from)
             batch.record(details, response, context, {"layer": "gateway", **_SOURCE, **owned})
             return
-        tracked = tracked_on(details)
         if tracked is None:
             # A sync cache hit starts nothing before it ends, and runs outside the caller's context.
             tracked = self._begin(details, call_type, None)
@@ -282,6 +282,7 @@ class CostLogger_PROXY_(CustomLogger):
                 return
             if details.get("cache_hit") is not True:
                 count("litellm:start_unseen")
+        details = tracked.record(details)
         if tracked.attempt.ended:
             _say_cost(tracked, details)
         elif details.get("cache_hit") is True:
@@ -333,6 +334,7 @@ def _fail(details: Details, error: BaseException | None) -> None:
     tracked = tracked_on(details)
     if tracked is None or tracked.attempt.ended:
         return
+    details = tracked.record(details)
     tracked.retry_reason = failure.retry_reason(error)
     facts = failure.facts_of(details, error)
     tracked.attempt.fail(error, **({**facts, **MOCK} if tracked.is_mock else facts))

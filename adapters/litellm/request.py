@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import litellm
 
 from costspan.adapters.litellm.tracking import (
+    SECRET_SUFFIX,
     Details,
     Predecessor,
     call_name,
@@ -17,7 +18,9 @@ from costspan.adapters.litellm.tracking import (
     tracked_on,
 )
 
-_ASKED_FOR = "costspan_requested_model"
+_ASKED_FOR = f"costspan_requested_model_{SECRET_SUFFIX}"
+_ROUTERS_OWN = "attempted_fallbacks"
+"""Taken out of a request's body, like whom the proxy authenticated."""
 _MOCKS = ("mock_response", "mock_tool_calls", "mock_timeout")
 
 
@@ -43,8 +46,13 @@ class Asked:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """The call's metadata; the Router's and proxy's own bucket where they keep it apart."""
-        return {**mapping(self.get("metadata")), **mapping(self.get("litellm_metadata"))}
+        """The call's metadata; the Router's and proxy's own bucket where they keep it apart.
+
+        What only they write tells their bucket, which goes last: the other may be a client's.
+        """
+        buckets = [mapping(self.get(name)) for name in ("metadata", "litellm_metadata")]
+        buckets.sort(key=lambda bucket: (_ROUTERS_OWN in bucket, _is_of_proxy(bucket)))
+        return {**buckets[0], **buckets[1]}
 
     @property
     def target(self) -> tuple[str | None, str | None]:
@@ -68,9 +76,15 @@ class Asked:
         """The bucket in which the proxy wrote whom it authenticated."""
         for name in ("litellm_metadata", "metadata"):
             bucket = mapping(self.get(name))
-            if "user_api_key_hash" in bucket:  # always written, and taken out of a request's body
+            if _is_of_proxy(bucket):
                 return bucket
         return {}
+
+    @property
+    def fallbacks_of_client(self) -> frozenset[str]:
+        """The models that a client of the proxy asks for where the one it named fails."""
+        body = mapping(mapping(self.get("proxy_server_request")).get("body"))
+        return frozenset(_names_in(body.get("fallbacks")))
 
     @property
     def is_proxy(self) -> bool:
@@ -96,6 +110,22 @@ class Asked:
         """
         overridden = self.get("num_retries") and "model_group" not in self.metadata
         return self.get("max_retries") != 0 or bool(overridden)
+
+
+def _is_of_proxy(bucket: Mapping[str, Any]) -> bool:
+    return "user_api_key_hash" in bucket  # always written, and taken out of a request's body
+
+
+def _names_in(value: object) -> Iterator[str]:
+    """Every text in a list of fallbacks: `[m]`, `[{model: m}]` or `[{a: [m]}]`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in cast("Mapping[str, object]", value).values():
+            yield from _names_in(each)
+    elif isinstance(value, list):
+        for each in cast("list[object]", value):
+            yield from _names_in(each)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -175,12 +205,15 @@ def facts_of(asked: Asked) -> dict[str, Any]:
     first = word(metadata.get("original_model_group")) or group
     named = word(asked.details.get(_ASKED_FOR)) or first
     requested = model_name(named) if named is not None else model
-    before = _before(asked, metadata, requested)
+    # Whoever names the stand-in asked for it, at its price: it was not substituted for them.
+    is_clients_choice = group is not None and group != named and group in asked.fallbacks_of_client
+    stand_in = model_name(group) if is_clients_choice else None
+    before = _before(asked, metadata, (requested, stand_in))
     retries = _number(metadata.get("attempted_retries"))
     fallbacks = _number(metadata.get("attempted_fallbacks"))
     facts: dict[str, Any] = {
         "provider": provider,
-        "requested_model": requested,
+        "requested_model": stand_in or requested,
         "attempt": 1 + retries + fallbacks,
         "attempts_hidden": None if asked.hides_retries else 0,
         "trace_id": asked.get("litellm_trace_id"),
@@ -192,15 +225,15 @@ def facts_of(asked: Asked) -> dict[str, Any]:
         facts["attributes"] = {"base_url": address}
     if group is not None:
         facts["route"] = group
-        rerouted = "requested" if named == first else "policy"
-        facts["route_reason"] = "fallback" if fallbacks else rerouted
+        rerouted = "requested" if stand_in or named == first else "policy"
+        facts["route_reason"] = "fallback" if fallbacks and not stand_in else rerouted
     if asked.is_mock:
         facts.update(MOCK)
     if before is not None:
         facts["attempt"] = before.number + 1
         facts["retry_of"] = before.attempt_id
         facts["retry_reason"] = before.retry_reason
-        facts["requested_model"] = before.requested_model
+        facts["requested_model"] = stand_in or before.requested_model
         if group is None and before.requested_model != requested:  # `fallbacks=[...]` of the SDK
             facts["route"], facts["route_reason"] = requested, "fallback"
     elif retries or fallbacks:
@@ -208,7 +241,9 @@ def facts_of(asked: Asked) -> dict[str, Any]:
     return facts
 
 
-def _before(asked: Asked, metadata: Mapping[str, Any], requested: str | None) -> Predecessor | None:
+def _before(
+    asked: Asked, metadata: Mapping[str, Any], requested: Sequence[str | None]
+) -> Predecessor | None:
     """The failed try that this one repeats, on the same record or, on a Router, in the trace."""
     tracked = tracked_on(asked.details)
     if tracked is not None:
@@ -217,7 +252,7 @@ def _before(asked: Asked, metadata: Mapping[str, Any], requested: str | None) ->
         metadata.get("attempted_fallbacks")
     )
     found = failed_before(asked.get("litellm_trace_id"), is_retry=tries > 0)
-    return found if found is not None and found.requested_model == requested else None
+    return found if found is not None and found.requested_model in requested else None
 
 
 def _number(value: object) -> int:

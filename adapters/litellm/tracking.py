@@ -9,18 +9,29 @@ along when LiteLLM lets go of it, and says so then (`costspan.adapters.litellm.a
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Self
 
-from costspan.adapter import Attempt
+from costspan.adapter import Attempt, usage
 from costspan.adapters.litellm.abandoned import Life, Stream
 from costspan.core.schema import Kind, RetryReason
 
 Details = dict[str, Any]
 """LiteLLM's `model_call_details`."""
 
-_KEY = "costspan_attempt"
+SECRET_SUFFIX = secrets.token_hex(8)
+"""LiteLLM lays what it does not know of a request over its record, where a request could name, and
+so replace, what we keep there."""
+
+_KEY = f"costspan_attempt_{SECRET_SUFFIX}"
+
+_READ_LATER = (
+    *("call_type", "combined_usage_object", "completion_start_time", "litellm_params"),
+    *("optional_params", "response_cost", "standard_logging_object"),
+)
+"""What is read of the record once the request has been laid over it."""
 
 _KINDS: dict[str, Kind] = {
     "completion": "model",
@@ -72,7 +83,7 @@ class Tracked:
     """
 
     __slots__ = (
-        *("_life", "attempt", "cost_said", "is_mock"),
+        *("_asserted", "_call_type", "_life", "attempt", "cost_said", "is_mock"),
         *("number", "requested_model", "retry_reason"),
     )
 
@@ -80,6 +91,8 @@ class Tracked:
         self.attempt = attempt
         self.number = number
         self.requested_model = requested_model
+        self._call_type: object = None
+        self._asserted: dict[str, object] = {}
         self.retry_reason: RetryReason | None = None
         """Why somebody would try again; None as long as this attempt has not failed."""
         self.cost_said = False
@@ -95,6 +108,20 @@ class Tracked:
     @stream.setter
     def stream(self, stream: Stream) -> None:
         self._life.stream = stream
+
+    def note_request(self, call_type: object, arguments: Mapping[str, Any]) -> None:
+        """Keep the type of the call, and what of LiteLLM's record the request itself names."""
+        self._call_type = call_type
+        said = {**usage.as_mapping(arguments.get("extra_body")), **arguments}
+        self._asserted = {name: said[name] for name in _READ_LATER if name in said}
+
+    def record(self, details: Details) -> Details:
+        """LiteLLM's record of the call without what the request itself laid over it."""
+        forged = {n for n, said in self._asserted.items() if details.get(n) == said}
+        if not forged:
+            return details
+        own = {name: value for name, value in details.items() if name not in forged}
+        return {"call_type": self._call_type, **own}
 
     def __copy__(self) -> Self:
         return self

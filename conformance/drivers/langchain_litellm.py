@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
-import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -73,25 +70,13 @@ class LangChainOverLiteLLM(LangChainCalls):
         }
 
     def finish(self) -> None:
-        """LiteLLM calls sync callbacks from a pool of its own: wait until all of it is at rest."""
-        from litellm.litellm_core_utils.thread_pool_executor import executor  # pyright: ignore[reportMissingTypeStubs]  # has none
-
-        from costspan.adapters.litellm import flush
-
-        everyone = threading.Barrier(executor._max_workers + 1, timeout=30)
-        for _ in range(executor._max_workers):
-            executor.submit(everyone.wait)
-        everyone.wait()
-        gc.collect()  # a dropped stream may be part of a cycle
-        asyncio.run(flush())
+        """Wait for the pool of threads that LiteLLM calls sync callbacks from."""
+        litellm_host.rest()
 
     async def afinish(self) -> None:
         """Async callbacks wait in a worker of this loop, which `loop_closes` does not give time."""
-        from costspan.adapters.litellm import flush
-
         if not self.is_closing:
-            gc.collect()
-            await flush()
+            await litellm_host.arest()
         await super().afinish()
 
 

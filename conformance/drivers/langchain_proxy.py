@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from costspan.adapters.httpx import async_call_signer, call_signer
 from costspan.adapters.langchain import track
 from costspan.conformance.drivers.langchain_calls import NOT_CACHED, LangChainCalls
-from costspan.conformance.drivers.litellm_proxy import NOBODY, of_proxy
+from costspan.conformance.drivers.litellm_proxy import NOBODY, of_proxy, policy_of
 from costspan.conformance.drivers.proxy_process import (
     AUDIENCE,
     NO_TLS,
@@ -58,6 +58,7 @@ class LangChainProxy(LangChainCalls):
         self.proxy = Proxy(provider, scratch)
         self._who = Who(None)
         self._told: dict[str, Any] = {}
+        self._policy: dict[str, str] = {}
 
     def close(self) -> None:
         """End the proxy."""
@@ -108,6 +109,7 @@ class LangChainProxy(LangChainCalls):
             n=call.n if call.n > 1 else None,
             stream_usage=call.stream and call.asks_usage,
             extra_body=self._told,
+            default_headers=self._policy,
             **self._place(),
         )
 
@@ -115,6 +117,7 @@ class LangChainProxy(LangChainCalls):
         """The model; what tries again and what stands in is the proxy's matter, not LangChain's."""
         mine = copy.copy(self)
         mine._told = of_proxy(msgspec.structs.replace(ask.call, cache=None))
+        mine._policy = policy_of(ask.call)
         call = msgspec.structs.replace(ask.call, fallback=None, timeout=None, retries=0)
         return super(LangChainProxy, mine).runnable(replace(ask, call=call))
 

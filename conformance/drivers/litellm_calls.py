@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -122,25 +119,10 @@ class LiteLLMCalls(Driver):
         return options
 
     def finish(self) -> None:
-        """LiteLLM calls sync callbacks from a pool of its own: wait until all of it is at rest.
-
-        Sync `fallbacks` run on event loops of their own, whose callbacks the next loop inherits.
-        """
-        from litellm.litellm_core_utils.thread_pool_executor import executor  # pyright: ignore[reportMissingTypeStubs]  # has none
-
-        from costspan.adapters.litellm import flush
-
-        everyone = threading.Barrier(executor._max_workers + 1, timeout=30)
-        for _ in range(executor._max_workers):
-            executor.submit(everyone.wait)
-        everyone.wait()
-        gc.collect()  # a dropped stream may be part of a cycle
-        asyncio.run(flush())
+        """Wait for the pool of threads that LiteLLM calls sync callbacks from."""
+        host.rest()
 
     async def afinish(self) -> None:
         """Async callbacks wait in a worker of this loop, which `loop_closes` does not give time."""
-        from costspan.adapters.litellm import flush
-
         if "loop_closes" not in self._options:
-            gc.collect()
-            await flush()
+            await host.arest()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 _LISTS = (
@@ -25,6 +28,41 @@ def restore(lists: dict[str, list[Any]]) -> None:
 
     for name, callbacks in lists.items():
         getattr(litellm, name)[:] = callbacks
+
+
+def rest() -> None:
+    """Wait until LiteLLM has handed over all callbacks of sync calls.
+
+    It calls them from a pool of its own. Sync `fallbacks` run on event loops of their own, whose
+    callbacks the next loop inherits.
+    """
+    from litellm.litellm_core_utils.thread_pool_executor import executor  # pyright: ignore[reportMissingTypeStubs]  # has none
+
+    everyone = threading.Barrier(executor._max_workers + 1, timeout=30)
+    for _ in range(executor._max_workers):
+        executor.submit(everyone.wait)
+    everyone.wait()
+    asyncio.run(arest())
+
+
+async def arest() -> None:
+    """Wait until LiteLLM has handed over all callbacks of this loop's calls."""
+    from costspan.adapters.litellm import flush
+
+    collect()
+    await flush()
+
+
+def collect() -> None:
+    """Let dropped streams end: one may be part of a cycle."""
+    gc.collect()
+    _keep_for_good()
+
+
+@lru_cache(1)
+def _keep_for_good() -> None:
+    """What the libraries brought in is looked through once, not at every play's end."""
+    gc.freeze()
 
 
 def register_again() -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import httpx
 
 from costspan.conformance.drivers.proxy_process import (
+    FALLBACK,
     GUARD,
     IDENTITIES,
     NO_TLS,
@@ -122,6 +123,7 @@ class LiteLLMProxy(Driver):
         elif ask.call.claims == "metadata":
             body |= {"metadata": dict(FORGED), "tags": ["tenant:initech"], "user": "initech"}
             body |= {name: FORGED[name] for name in ("session_id", "tenant")}
+        headers |= policy_of(ask.call)
         if ask.call.rerouted is not None:
             headers[REROUTE] = ask.call.rerouted
         if ask.call.guarded is not None:
@@ -159,19 +161,22 @@ def _body(ask: Ask) -> dict[str, Any]:
 
 
 def of_proxy(call: Call) -> dict[str, Any]:
-    """What only LiteLLM's proxy understands: how it tries again, what stands in, how long."""
+    """What only LiteLLM's proxy understands: how it tries again, and how long."""
     body: dict[str, Any] = {}
     if call.retries:
         body["num_retries"] = call.retries
     if call.timeout is not None:
         body["timeout"] = call.timeout
-    if call.fallback is not None:
-        body["fallbacks"] = [call.fallback]
     if call.no_fallbacks:
         body["fallbacks"] = []
     if call.cache == "exact":
         body["cache"] = {"use-cache": True}
     return body
+
+
+def policy_of(call: Call) -> dict[str, str]:
+    """The headers that script what stands in, by the operator's policy."""
+    return {} if call.fallback is None else {FALLBACK: call.fallback}
 
 
 def _function(name: str) -> dict[str, Any]:

@@ -31,7 +31,9 @@ IDENTITIES = ("metadata", "team", "org", "key")
 """Where a key names its tenant, best first."""
 
 REROUTE, GUARD = "x-conformance-reroute", "x-conformance-guard"
-"""Headers that script the operator's policy: the model to send a request to; refused or blocked."""
+FALLBACK = "x-conformance-fallback"
+"""Headers that script the operator's policy: the model to send a request to; refused or blocked;
+the model that stands in. (What a client's body names itself is its own choice, at its price.)"""
 
 NO_TLS = False
 """For httpx's `verify`: loopback has nothing to verify, and reading certificates is slow."""

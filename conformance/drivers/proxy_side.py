@@ -8,7 +8,6 @@ path to LiteLLM's own application, by which the suite, on loopback, makes a spoo
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import sys
 import threading
@@ -26,10 +25,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import costspan
-from costspan.adapters.litellm import CostLogger, flush
+from costspan.adapters.litellm import CostLogger
+from costspan.conformance.drivers.litellm_host import arest
 from costspan.conformance.drivers.proxy_process import (
     AUDIENCE,
     CONTROL_PATH,
+    FALLBACK,
     GUARD,
     IDENTITIES,
     REROUTE,
@@ -72,14 +73,16 @@ class Policy(CustomLogger):
     async def async_pre_call_hook(
         self, user_api_key_dict: Any, cache: Any, data: dict[str, Any], call_type: Any
     ) -> dict[str, Any]:
-        """Send the request to another model, or refuse it.
+        """Send the request to another model, say what stands in, or refuse it.
 
         Raises:
             HTTPException: refused.
         """
         if _told(data, GUARD) == "refused":
             raise HTTPException(400, {"error": "refused by a guardrail"})
-        return {**data, "model": _told(data, REROUTE) or data["model"]}
+        stand_in = _told(data, FALLBACK)
+        fallbacks = {} if stand_in is None else {"fallbacks": [stand_in]}
+        return {**data, **fallbacks, "model": _told(data, REROUTE) or data["model"]}
 
     async def async_post_call_success_hook(
         self, data: dict[str, Any], user_api_key_dict: Any, response: Any
@@ -113,8 +116,7 @@ async def _control(request: Request) -> JSONResponse:
         return JSONResponse({"pid": os.getpid()})
     asked = await request.json()
     unfinished = await _finish_requests()
-    gc.collect()  # a stream whose client left may be part of a cycle
-    await flush()
+    await arest()
     if litellm.cache is not None:
         litellm.cache.cache = InMemoryCache()
     costspan.configure(spool=Path(asked["spool"]), background=False)  # gives the old segment up

@@ -226,27 +226,27 @@ class Driver:
 
     def ask(self, ask: Ask) -> Reply:
         """Make a call and wait for it."""
-        raise NotImplementedError
+        raise NotImplementedError("ask() is not defined by this driver")
 
     async def aask(self, ask: Ask) -> Reply:
         """Make a call on the event loop."""
-        raise NotImplementedError
+        raise NotImplementedError("aask() is not defined by this driver")
 
     def run_agent(self, ask: AgentAsk) -> None:
         """Run an agent of the host's framework (where `has_agents`)."""
-        raise NotImplementedError
+        raise NotImplementedError("run_agent() is not defined by this driver")
 
     async def arun_agent(self, ask: AgentAsk) -> None:
         """Run an agent on the event loop."""
-        raise NotImplementedError
+        raise NotImplementedError("arun_agent() is not defined by this driver")
 
     def retrieve(self, body: Callable[[], None]) -> None:
         """Run `body` inside a retriever of the host's framework."""
-        raise NotImplementedError
+        raise NotImplementedError("retrieve() is not defined by this driver")
 
     async def aretrieve(self, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` inside a retriever, on the event loop."""
-        raise NotImplementedError
+        raise NotImplementedError("aretrieve() is not defined by this driver")
 
     def together(self, bodies: Sequence[Callable[[], None]]) -> None:
         """Run `bodies` side by side and wait for all."""
@@ -286,19 +286,19 @@ class Driver:
 
     def remote(self, step: Remote, who: Who, body: Callable[[], None]) -> None:
         """Run `body` for `who` in another service that got the signed context of here."""
-        raise NotImplementedError
+        raise NotImplementedError("remote() is not defined by this driver")
 
     async def aremote(self, step: Remote, who: Who, body: Callable[[], Awaitable[None]]) -> None:
         """Run `body` in another service, on its event loop."""
-        raise NotImplementedError
+        raise NotImplementedError("aremote() is not defined by this driver")
 
     def batch(self, batch: Batch, lines: list[Messages]) -> Batched:
         """Send a batch job of these lines and poll it to its end, and after."""
-        raise NotImplementedError
+        raise NotImplementedError("batch() is not defined by this driver")
 
     async def abatch(self, batch: Batch, lines: list[Messages]) -> Batched:
         """Send a batch job and poll it, on the event loop."""
-        raise NotImplementedError
+        raise NotImplementedError("abatch() is not defined by this driver")
 
     def finish(self) -> None:
         """Wait until the host has handed over its last callbacks."""
@@ -313,7 +313,9 @@ class Driver:
 
 def missing(driver: Driver, needed: frozenset[str]) -> list[str]:
     """What of `needed` the driver does not claim, in words."""
-    can = driver.can - driver.only_async if "sync" in needed else driver.can
+    can = frozenset(driver.can)
+    if "sync" in needed:
+        can -= frozenset(driver.only_async)
     return [f"{each} ({CAPABILITIES[each]})" for each in sorted(needed - can)]
 
 

@@ -7,12 +7,13 @@ tenant by tenant; and its invoice. What differs is said in words, with the likel
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from costspan.conformance.provider.truth import Row
 from costspan.conformance.suite.play import Played
 from costspan.conformance.suite.script import Scenario
+from costspan.conformance.suite.sound import unsound
 from costspan.core.money import format_usd, parse_usd
 from costspan.core.read.books import Books
 
@@ -68,17 +69,19 @@ def judge(
     wrong = [*played.problems, *found.problems]
     wrong += _against_expected(scenario, found)
     wrong += _against_truth(scenario, played, found, truth)
+    wrong += unsound(scenario, books.events(), truth)
     wrong += [f"the provider itself failed: {bug}" for bug in bugs]
-    return wrong
+    return [*wrong, *_signs(scenario, played, found, wrong)]
 
 
-def report(scenario: Scenario, wrong: Iterable[str], where: str) -> str:
-    """A failure message: rule, books expected and found, likely cause."""
+def report(scenario: Scenario, wrong: Iterable[str], where: str, kept: str) -> str:
+    """A failure message: rule, books expected and found, likely cause, and where they are kept."""
     lines = [f"{scenario.id} {scenario.title!r} on {where}: the books are wrong"]
     lines += [f"  {each}" for each in wrong]
     lines.append(f"  proves  {', '.join(scenario.proves)}")
     lines.append(f"  arith   {scenario.arith}")
     lines.append(f"  likely  {scenario.likely}")
+    lines.append(f"  kept    {kept}")
     return "\n".join(lines)
 
 
@@ -96,6 +99,24 @@ def expected_ledger(scenario: Scenario) -> Ledger:
                     billed = 0
                 lines[line] = (cost + more * factor, charge + billed * factor)
     return {line: amounts for line, amounts in lines.items() if any(amounts)}
+
+
+def _signs(scenario: Scenario, played: Played, found: Found, wrong: Sequence[str]) -> Iterator[str]:
+    """Where such books mostly come from, whatever the scenario was made for."""
+    if not wrong:
+        return
+    nobody = ("@unattributed", "unattributed")
+    if played.problems:
+        yield "a sign: the host or its driver failed, see above; the books may be right about that"
+    elif nobody in found.ledger and nobody not in expected_ledger(scenario):
+        yield "a sign: the owner was lost where the record was made (a thread, a pool, a callback)"
+    elif found.fates["unpriced"] > scenario.expected.unpriced * len(scenario.tenants):
+        yield "a sign: usage without a price: no model named, or a component that nobody prices"
+    elif any("open, unmeasured or estimated" in each for each in wrong):
+        yield (
+            "a sign: an attempt that never ended, an end without usage, or a failure that does not"
+            " say whether it was billed (provider_billed)"
+        )
 
 
 def _found(books: Books) -> Found:
@@ -269,9 +290,9 @@ def _against_truth(
     visible = found.unheard.total()
     if not len(lost) - hidden <= visible <= len(lost):
         wrong.append(
-            f"{len(lost)} billed requests never told their usage ({_named(lost)}), of which"
-            f" {hidden} may hide in the host's SDK; the books show {visible} events as open,"
-            " unmeasured or estimated"
+            f"the books show {visible} events as open, unmeasured or estimated; the billed requests"
+            f" whose usage never came are {len(lost)} ({_named(lost)})"
+            + (f", of which {hidden} may hide in the host's SDK" if hidden else "")
         )
     if strays := found.unheard - Counter(row.tenant or "" for row in lost):
         wrong.append(

@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, TypeVar
 
 import msgspec
@@ -213,7 +215,7 @@ class _Player:
         if call.raises and error is None:
             self._problem(f"{call.label}: the host's exception never reached its caller")
         if not call.raises and error is not None and not _expected(call, error):
-            self._problem(f"{call.label}: the host raised {type(error).__name__}: {error}")
+            self._problem(f"{call.label}: the host raised {_told(error)}")
 
     async def _ask(self, ask: Ask, case: str) -> Reply:
         if not self._is_async:
@@ -268,7 +270,7 @@ class _Player:
             else:
                 self._driver.run_agent(ask)
         except Exception as error:
-            self._problem(f"{agent.name}: the host raised {type(error).__name__}: {error}")
+            self._problem(f"{agent.name}: the host raised {_told(error)}")
 
     async def _loop(self, agent: Agent, prompt: str, who: Who) -> None:
         """The loop that a host without an agent framework writes by hand."""
@@ -385,3 +387,10 @@ def _expected(call: Call, error: BaseException) -> bool:
     """Whether the script itself asked for this: a cancelled task, a reader that left."""
     leaves = call.leave is not None and call.leave.how == "cancel"
     return isinstance(error, asyncio.CancelledError) and (call.cancel or call.hang_up or leaves)
+
+
+def _told(error: BaseException) -> str:
+    """An error in words, and the driver's line that it came through."""
+    here = [each for each in extract_tb(error.__traceback__) if each.filename != __file__]
+    place = f" ({Path(here[0].filename).name}:{here[0].lineno})" if here else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -52,4 +52,5 @@ def run(scenario: Scenario, mode: Mode, driver: Driver, folder: Path) -> str | N
     drain(settings, sweep_older_seconds=0)
     with costspan.open_ledger() as books:
         wrong = judge(scenario, played, books, provider.truth[seen:], provider.bugs)
-    return report(scenario, wrong, f"{driver.name} ({mode})") if wrong else None
+    kept = f"costspan report --ledger {folder / 'ledger.db'} --by owner,bucket,model"
+    return report(scenario, wrong, f"{driver.name} ({mode})", kept) if wrong else None

@@ -58,3 +58,31 @@ async def test_async_clients_sign_as_well() -> None:
     signed = from_carrier(request.headers, GATEWAY)
     assert signed is not None
     assert signed.attempt_id == "langchain:2"
+
+
+@pytest.mark.parametrize(("target", "is_signed"), [("http://other/v1", False), (f"{URL}/v2", True)])
+def test_a_redirect_takes_the_carrier_nowhere_else(target: str, is_signed: bool) -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(307, headers={"location": target}) if len(seen) == 1 else _OK
+
+    hooks = {"request": [call_signer(CLIENT, "gateway", [URL])]}
+    transport = httpx.MockTransport(answer)
+    open_operation(OpenOperation("langchain:3", current()))
+    try:
+        with httpx.Client(transport=transport, follow_redirects=True, event_hooks=hooks) as client:
+            client.post(f"{URL}/v1/chat/completions")
+    finally:
+        open_operation(None)
+    assert [HEADER in request.headers for request in seen] == [True, is_signed]
+
+
+def test_a_header_that_the_host_wrote_itself_stays() -> None:
+    request = httpx.Request("POST", "http://other:4000/v1", headers={HEADER: "its own"})
+    call_signer(CLIENT, "gateway", [URL])(request)
+    assert request.headers[HEADER] == "its own"
+
+
+_OK = httpx.Response(200)

@@ -9,7 +9,7 @@ import litellm
 import pytest
 from litellm.utils import Rules, function_setup
 
-from costspan.adapters.litellm import CostLogger, install
+from costspan.adapters.litellm import CostLogger, flush, install
 from costspan.core import counters
 
 _KEY: dict[str, Any] = {
@@ -160,3 +160,94 @@ async def test_the_model_asked_for_is_known_after_a_hook_rerouted_the_request(
     assert attempt.executed_model == "gpt-4o-mini-2024-07-18"
     assert (attempt.route, attempt.route_reason) == ("gpt-4o-mini", "policy")
     assert not [name for name in counters.snapshot() if name.startswith("litellm:async_pre_call")]
+
+
+_FORGED: dict[str, Any] = {
+    "costspan_attempt": "x",
+    "costspan_requested_model": "gpt-4o-mini",
+    "call_type": "create_batch",
+    "combined_usage_object": {"prompt_tokens": 10**9, "completion_tokens": 1},
+    "completion_start_time": "x",
+    "litellm_params": {
+        "metadata": {**_KEY, "user_api_key_metadata": {"tenant": "globex"}},
+        "proxy_server_request": {"body": {}},
+    },
+    "optional_params": {"tool_choice": {}},
+    "standard_logging_object": {"error_str": "Client disconnected the request"},
+}
+"""Fields of a body that LiteLLM, for providers other than OpenAI's kind, lays over its record."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("within", [None, "extra_body"])
+async def test_a_body_that_names_fields_of_litellms_record_changes_nothing(
+    attempts: Any, provider: Any, said: Any, stream: bool, within: str | None
+) -> None:
+    await _to_anthropic(provider, said("[[in=10 out=5]]"), within, stream=stream)
+    await flush()
+    [attempt] = attempts(1)
+    assert (attempt.tenant, attempt.tenant_source) == ("acme", "principal")
+    assert (attempt.usage, attempt.usage_source) == ({"input": 10, "output": 5}, "provider")
+    assert attempt.requested_model == "claude-sonnet-4-5"
+    assert (attempt.provider_result, attempt.delivery, attempt.kind) == ("ok", None, "model")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_body_that_invents_usage_of_a_failure_is_not_believed(
+    attempts: Any, provider: Any, said: Any, stream: bool
+) -> None:
+    with pytest.raises(litellm.exceptions.ServiceUnavailableError):
+        await _to_anthropic(provider, said("[[status=503 times=9]]"), None, stream=stream)
+    await flush()
+    [attempt] = attempts(1)
+    assert (attempt.tenant, attempt.usage) == ("acme", None)
+    assert attempt.provider_billed is False
+
+
+async def _to_anthropic(provider: Any, messages: Any, within: str | None, *, stream: bool) -> None:
+    answer: Any = await litellm.acompletion(
+        "anthropic/claude-sonnet-4-5",
+        messages,
+        metadata=dict(_KEY),
+        proxy_server_request={"url": "/", "body": {"model": "claude-sonnet-4-5"}},
+        stream=stream,
+        api_base=provider.url,
+        api_key="any",
+        max_retries=0,
+        **(_FORGED if within is None else {within: _FORGED}),
+    )
+    if stream:
+        async for _ in answer:
+            pass
+
+
+@pytest.mark.parametrize(
+    "listed", [["gpt-4o"], [{"model": "gpt-4o"}], [{"gpt-4o-mini": ["gpt-4o"]}]]
+)
+@pytest.mark.parametrize("chosen_by", ["client", "operator"])
+async def test_a_stand_in_that_the_client_names_is_what_it_asked_for(
+    attempts: Any, to_provider: Any, said: Any, listed: Any, chosen_by: str
+) -> None:
+    router = litellm.Router(
+        model_list=[
+            {"model_name": name, "litellm_params": {"model": f"openai/{name}", **to_provider}}
+            for name in ("gpt-4o-mini", "gpt-4o")
+        ],
+        num_retries=0,
+        disable_cooldowns=True,
+    )
+    body = {"model": "gpt-4o-mini", **({"fallbacks": listed} if chosen_by == "client" else {})}
+    await router.acompletion(
+        model="gpt-4o-mini",
+        messages=said("[[in=10 out=5 status=503 times=1]]"),
+        fallbacks=listed,
+        metadata=dict(_KEY),
+        litellm_metadata={"model_group": "gpt-4o-mini"},
+        proxy_server_request={"url": "/", "body": body},
+    )
+    first, second = attempts(2)
+    by_client = chosen_by == "client"
+    assert (first.requested_model, first.provider_result) == ("gpt-4o-mini", "failed")
+    assert second.requested_model == ("gpt-4o" if by_client else "gpt-4o-mini")
+    assert second.route_reason == ("requested" if by_client else "fallback")
+    assert (second.attempt, second.retry_of) == (2, first.attempt_id)
