@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+from costspan.conformance.provider.invoice import invoice_lines
 from costspan.conformance.provider.truth import Row
 from costspan.conformance.suite.play import Played
 from costspan.conformance.suite.script import Scenario
@@ -266,14 +267,17 @@ def _against_truth(
     """The provider's books, tenant by tenant; what never reached the client must be visible."""
     told: Counter[str] = Counter()
     lost: list[Row] = []
+    unpriced: list[Row] = []
     for row in truth:
-        if not row.billed or row.executed_model in scenario.unpriced_models:
+        if not row.billed:
             continue
-        if row.reported and row.case not in played.left:
+        if row.executed_model in scenario.unpriced_models:
+            unpriced.append(row)
+        elif row.reported and row.case not in played.left:
             told[row.tenant or ""] += row.cost_pico
         else:
             lost.append(row)
-    wrong: list[str] = []
+    wrong = _against_invoice(found, truth, (*lost, *unpriced))
     for tenant in sorted(told.keys() | found.drivers.keys()):
         if told[tenant] != found.drivers[tenant]:
             wrong.append(
@@ -300,6 +304,18 @@ def _against_truth(
             + ", ".join(f"{number} of {tenant or 'nobody'}" for tenant, number in strays.items())
         )
     return wrong
+
+
+def _against_invoice(found: Found, truth: Sequence[Row], unheard: Sequence[Row]) -> list[str]:
+    """The invoice is the ledger, and exactly what nobody was told or has a price for."""
+    invoice = sum(line.amount_pico for line in invoice_lines(truth))
+    ledger, explained = found.drivers.total(), sum(row.cost_pico for row in unheard)
+    if invoice == ledger + explained:
+        return []
+    return [
+        f"the invoice says {format_usd(invoice)}, the ledger {format_usd(ledger)}; of the"
+        f" difference {format_usd(explained)} is explained: {_named(unheard)}"
+    ]
 
 
 def _named(rows: Iterable[Row]) -> str:
