@@ -19,6 +19,7 @@ from costspan.adapters.litellm.tracking import (
 )
 
 _ASKED_FOR = f"costspan_requested_model_{SECRET_SUFFIX}"
+_STAND_INS = f"costspan_fallbacks_of_client_{SECRET_SUFFIX}"
 _ROUTERS_OWN = "attempted_fallbacks"
 """Taken out of a request's body, like whom the proxy authenticated."""
 _MOCKS = ("mock_response", "mock_tool_calls", "mock_timeout")
@@ -81,10 +82,14 @@ class Asked:
         return {}
 
     @property
-    def fallbacks_of_client(self) -> frozenset[str]:
-        """The models that a client of the proxy asks for where the one it named fails."""
-        body = mapping(mapping(self.get("proxy_server_request")).get("body"))
-        return frozenset(_names_in(body.get("fallbacks")))
+    def fallbacks_of_client(self) -> tuple[str, ...]:
+        """The models that a client of the proxy asks for where the one it named fails.
+
+        The proxy writes its copy of the body anew after the hooks, with what an operator's hook
+        says: what was noted before is the client's.
+        """
+        noted = self.details.get(_STAND_INS)
+        return _fallbacks_in(self.get("proxy_server_request")) if noted is None else noted
 
     @property
     def is_proxy(self) -> bool:
@@ -114,6 +119,10 @@ class Asked:
 
 def _is_of_proxy(bucket: Mapping[str, Any]) -> bool:
     return "user_api_key_hash" in bucket  # always written, and taken out of a request's body
+
+
+def _fallbacks_in(request: object) -> tuple[str, ...]:
+    return tuple(_names_in(mapping(mapping(request).get("body")).get("fallbacks")))
 
 
 def _names_in(value: object) -> Iterator[str]:
@@ -167,15 +176,17 @@ MOCK: Mapping[str, Any] = {"provider_billed": False, "flags": ("mock",)}
 
 
 def note_requested(data: Mapping[str, Any]) -> None:
-    """Keep the model that a client of the proxy asked for, before any hook reroutes the request.
+    """Keep the model that a client of the proxy asked for, and what it would have stand in.
 
-    It is kept on LiteLLM's own record, which no client writes to.
+    Another hook may reroute the request, and the proxy then writes its copy of the body anew. Both
+    are kept on LiteLLM's own record, under names that no client knows.
     """
     details = details_of(data)
     body = mapping(mapping(data.get("proxy_server_request")).get("body"))
     model = word(body.get("model")) or word(data.get("model"))
     if details is not None and model is not None:
         details.setdefault(_ASKED_FOR, model)
+        details.setdefault(_STAND_INS, _fallbacks_in(data.get("proxy_server_request")))
 
 
 def details_of(arguments: Mapping[str, Any]) -> Details | None:

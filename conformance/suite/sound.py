@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from costspan.conformance.provider.truth import Row
-from costspan.conformance.suite.script import Scenario
+from costspan.conformance.suite.script import Scenario, steps_in
 from costspan.core.money import format_usd, parse_usd
 
 _NEVER_CHARGED = frozenset({"failed", "blocked", "unknown", "cancelled_by_platform"})
@@ -29,6 +29,7 @@ def unsound(
     """
     owners = {*scenario.tenants, *(row.tenant for row in truth if row.tenant)}
     owners |= {name for name in scenario.expected.ledger if name != "$tenant"}
+    owners |= {str(getattr(step, "tenant", None)) for step in steps_in(scenario.script)}
     fates: Counter[tuple[str, str]] = Counter()
     for event in events:
         driver = event.get("driver") or ""
@@ -36,6 +37,8 @@ def unsound(
         for who in {driver, event.get("owner") or ""} - owners:
             if who and not who.startswith("@"):
                 yield f"an event of {who}, whom nobody played"
+        if driver and event.get("owner") == "@unattributed":
+            yield f"an event that {driver} caused is nobody's (O4, O5 before O7)"
         yield from _amounts(event)
     yield from _uneven(scenario, fates)
 
@@ -48,7 +51,7 @@ def _amounts(event: Mapping[str, Any]) -> Iterator[str]:
     for name in ("cost", "charge"):
         total = sum(parse_usd(share[name]) for share in shares)
         if total != parse_usd(event[name]):
-            yield f"an event's {name} is {event[name]}, and its shares add up to {format_usd(total)}"
+            yield f"an event's {name} is {event[name]}, its shares add up to {format_usd(total)}"
     if event["outcome"] in _NEVER_CHARGED and parse_usd(event["charge"]):
         yield f"{event['charge']} is charged for an event that is {event['outcome']}"
     for share in shares:

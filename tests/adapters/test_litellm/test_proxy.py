@@ -237,14 +237,21 @@ async def test_a_stand_in_that_the_client_names_is_what_it_asked_for(
         disable_cooldowns=True,
     )
     body = {"model": "gpt-4o-mini", **({"fallbacks": listed} if chosen_by == "client" else {})}
-    await router.acompletion(
-        model="gpt-4o-mini",
-        messages=said("[[in=10 out=5 status=503 times=1]]"),
-        fallbacks=listed,
-        metadata=dict(_KEY),
-        litellm_metadata={"model_group": "gpt-4o-mini"},
-        proxy_server_request={"url": "/", "body": body},
-    )
+    data: dict[str, Any] = {
+        "model": "gpt-4o-mini",
+        "litellm_call_id": "call-1",
+        "messages": said("[[in=10 out=5 status=503 times=1]]"),
+        "metadata": dict(_KEY),
+        "litellm_metadata": {"model_group": "gpt-4o-mini"},
+        "proxy_server_request": {"url": "/", "body": body},
+    }
+    logging, data = function_setup("acompletion", Rules(), datetime.now(), **data)
+    data["litellm_logging_obj"] = logging
+    arguments: Any = {"user_api_key_dict": None, "cache": None, "call_type": "acompletion"}
+    await litellm.callbacks[-1].async_pre_call_hook(data=data, **arguments)
+    # As the proxy does once the hooks, an operator's among them, have run.
+    data["proxy_server_request"]["body"] = {"model": "gpt-4o-mini", "fallbacks": listed}
+    await router.acompletion(fallbacks=listed, **data)
     first, second = attempts(2)
     by_client = chosen_by == "client"
     assert (first.requested_model, first.provider_result) == ("gpt-4o-mini", "failed")
