@@ -67,10 +67,10 @@ def _is_overcharged(event: Mapping[str, Any]) -> bool:
 
 
 def _fate(event: Mapping[str, Any]) -> str:
-    if event["outcome"] == "open":
-        return "open"
-    if event.get("cost") is None:
-        return "of unknown cost"
+    # How much of a stream had come when it broke is a matter of moments: estimated, or not even so.
+    is_told = event["outcome"] != "open" and event.get("usage_source") != "estimated"
+    if not is_told or event.get("cost") is None:
+        return "whose usage never came"
     return "that cost something" if parse_usd(event["cost"]) else "that cost nothing"
 
 

@@ -38,8 +38,9 @@ _SHARE = {"owner": "globex", "cost": "0.002", "charge": "0.003"}
     [
         ([event("globex"), free("globex")], "cost nothing there are: acme 0, globex 1"),
         ([], "cost something there are: acme 1, globex 0"),
-        ([event("globex", cost=None, charge=None)], "of unknown cost"),
-        ([event("globex", outcome="open", cost=None)], "events open"),
+        ([event("globex", cost=None, charge=None)], "usage never came there are: acme 0"),
+        ([event("globex", outcome="open", cost=None)], "usage never came there are: acme 0"),
+        ([event("globex", usage_source="estimated")], "usage never came there are: acme 0"),
         ([event("globex"), free("initech")], "initech, whom nobody played"),
         ([event("globex", cost="0.001")], "its shares add up to 0.002"),
         ([event("globex", outcome="failed")], "charged for an event that is failed"),
