@@ -1,10 +1,9 @@
-"""The rules and prices that a ledger kept, by the time they were in force."""
+"""The policies and prices that a ledger kept, by the time they were in force."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 
-from costspan.core.decide import RuleSet
 from costspan.core.journal.records import Policy
 from costspan.core.prices import PriceBook, PriceError, Prices
 from costspan.core.settle.ledger import Ledger, LedgerError
@@ -14,7 +13,7 @@ class KeptPolicies:
     """Every policy of a ledger, read once."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self.policies, self._rules, self._books = ledger.policy_parts()
+        self.policies, _, self._books = ledger.policy_parts()
         self._starts = [policy.effective_from for policy in self.policies]
         self._prices: dict[tuple[str, ...], Prices] = {}
 
@@ -28,11 +27,6 @@ class KeptPolicies:
         if not self.policies:
             return None
         return self.policies[max(0, bisect_right(self._starts, at_ns) - 1)]
-
-    def rules_at(self, at_ns: int) -> RuleSet | None:
-        """The rule set in force then."""
-        policy = self.at(at_ns)
-        return None if policy is None else self._rules[policy.rules]
 
     def prices_at(self, at_ns: int) -> Prices:
         """The price books in force then, in their order of precedence.

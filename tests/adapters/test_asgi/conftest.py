@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from costspan.core.schema import Observation
 
+sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no folder there
+
+from asgi_calls import serving
+
 Split = Callable[[list[Observation]], tuple[list[Observation], list[Observation]]]
-
-
-class Server(uvicorn.Server):
-    """uvicorn in a thread, which says when it is up."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
-        self.is_up = threading.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.is_up.set()
-
-    @property
-    def address(self) -> str:
-        port = self.servers[0].sockets[0].getsockname()[1]
-        return f"127.0.0.1:{port}"
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The address of `app`; on leaving, every request of it is complete."""
-    server = Server(app)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert server.is_up.wait(20)
-        yield server.address
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(name="serving")

@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from asgi_calls import call
 from fastapi import Depends, FastAPI, Request
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import Response
 
 import costspan
-from costspan.adapter import Attempt
 from costspan.adapters.asgi import AttributionMiddleware
 from costspan.core.schema import Observation
 
@@ -25,12 +25,6 @@ CheckLineage = Callable[[list[Observation], str | None, set[str]], None]
 TOKENS = {b"Bearer a": "acme", b"Bearer b": "beta"}
 ACME = {"authorization": "Bearer a"}
 BETA = {"authorization": "Bearer b"}
-
-
-def call(name: str = "call") -> None:
-    """The LLM call of these tests."""
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", name=name)
-    attempt.end(usage={"input": 1})
 
 
 async def passing_on(

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asgi_calls import call
 from fastapi import BackgroundTasks, FastAPI, Request, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 from websockets.sync.client import connect
@@ -26,12 +27,6 @@ CheckLineage = Callable[[list[Observation], str | None, set[str]], None]
 tenant_of = api_keys({"a": "acme", "b": "beta"})
 ACME = {"authorization": "Bearer a"}
 BETA = {"authorization": "Bearer b"}
-
-
-def call(name: str = "call") -> None:
-    """The LLM call of these tests."""
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", name=name)
-    attempt.end(usage={"input": 1})
 
 
 # --- exceptions and disconnects

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asgi_calls import call
 from fastapi import BackgroundTasks, FastAPI, Request
 from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.applications import Starlette
@@ -19,7 +20,6 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 import costspan
-from costspan.adapter import Attempt
 from costspan.adapters.asgi import AttributionMiddleware, Owner, api_keys
 from costspan.core.schema import Observation
 
@@ -30,12 +30,6 @@ CheckLineage = Callable[[list[Observation], str | None, set[str]], None]
 
 tenant_of = api_keys({"a": "acme", "b": "beta"})
 ACME = {"authorization": "Bearer a"}
-
-
-def call(name: str = "call") -> None:
-    """The LLM call of these tests."""
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", name=name)
-    attempt.end(usage={"input": 1})
 
 
 def everywhere(pool: ThreadPoolExecutor) -> FastAPI:

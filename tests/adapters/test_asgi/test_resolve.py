@@ -7,53 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgi_calls import Seeing, call, calling, counted, http, receive, send
 from hypothesis import given
 from hypothesis import strategies as st
 
 import costspan
-from costspan.adapter import Attempt
 from costspan.adapters.asgi import AttributionMiddleware, Owner
-from costspan.core import counters
-from costspan.core.context import NOTHING, Context, current
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
 Split = Callable[[list[Observation]], tuple[list[Observation], list[Observation]]]
-
-
-def call(name: str = "call") -> None:
-    """The LLM call of these tests."""
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", name=name)
-    attempt.end(usage={"input": 1})
-
-
-async def calling(scope: Any, receive: Any, send: Any) -> None:
-    call()
-
-
-class Seeing:
-    """An application that remembers the context it ran in."""
-
-    context: Context = NOTHING
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.context = current()
-
-
-async def receive() -> Any:
-    return {"type": "http.request"}
-
-
-async def send(message: Any) -> None:
-    raise AssertionError("these applications answer nothing")
-
-
-def http(**changes: Any) -> dict[str, Any]:
-    return {"type": "http", "path": "/", "headers": [], **changes}
-
-
-def counted(name: str) -> int:
-    return counters.snapshot().get(name, 0)
 
 
 async def test_resolve_gives_the_whole_owner(recorded: Recorded, requests_and_calls: Split) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asgi_calls import _nothing, context_of, counted
 from starlette.responses import PlainTextResponse
 
 from costspan.adapter import Attempt
@@ -23,7 +24,6 @@ from costspan.adapters.asgi import (
     trusted_header,
 )
 from costspan.core import counters
-from costspan.core.context import NOTHING, Context, current
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
@@ -39,27 +39,6 @@ def request(*headers: tuple[str, bytes], client: Any = ("10.1.2.3", 41000)) -> d
 
 def bearer(token: bytes) -> dict[str, Any]:
     return request(("authorization", b"Bearer " + token))
-
-
-def counted(name: str) -> int:
-    return counters.snapshot().get(name, 0)
-
-
-async def context_of(resolve: Any, scope: dict[str, Any]) -> Context:
-    """The context a request runs in, once the middleware has asked the resolver."""
-    seen: list[Context] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(current())
-
-    await AttributionMiddleware(app, resolve=resolve)(scope, _nothing, _nothing)
-    (context,) = seen
-    assert context is not NOTHING
-    return context
-
-
-async def _nothing(*_: Any) -> Any:
-    raise AssertionError("these applications say nothing")
 
 
 # --- API keys

@@ -10,12 +10,12 @@ from typing import Any
 
 import jwt as pyjwt
 import pytest
+from asgi_calls import counted
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 
 from costspan.adapters.asgi import Owner, jwt, tokens
-from costspan.core import counters
 
 SECRET = "a secret that is as long as its hash"
 ISSUED = {"aud": "costs", "iss": "https://id.example"}
@@ -39,10 +39,6 @@ def bearer(encoded: str) -> dict[str, Any]:
 def resolver(**how: Any) -> Any:
     fixed = {"audience": "costs", "issuer": "https://id.example", "algorithms": ["HS256"]}
     return jwt(**{**fixed, "key": SECRET, **how})
-
-
-def counted(name: str) -> int:
-    return counters.snapshot().get(name, 0)
 
 
 def test_a_token_names_the_owner() -> None:

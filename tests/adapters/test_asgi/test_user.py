@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from asgi_calls import context_of, counted
 from starlette.applications import Starlette
 from starlette.authentication import (
     AuthCredentials,
@@ -32,8 +33,6 @@ from costspan.adapters.asgi import (
     Owner,
     from_user,
 )
-from costspan.core import counters
-from costspan.core.context import NOTHING, Context, current
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
@@ -41,27 +40,6 @@ Recorded = Callable[[], list[Observation]]
 
 def request() -> dict[str, Any]:
     return {"type": "http", "path": "/", "headers": []}
-
-
-def counted(name: str) -> int:
-    return counters.snapshot().get(name, 0)
-
-
-async def context_of(resolve: Any, scope: dict[str, Any]) -> Context:
-    """The context a request runs in, once the middleware has asked the resolver."""
-    seen: list[Context] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        seen.append(current())
-
-    await AttributionMiddleware(app, resolve=resolve)(scope, _nothing, _nothing)
-    (context,) = seen
-    assert context is not NOTHING
-    return context
-
-
-async def _nothing(*_: Any) -> Any:
-    raise AssertionError("these applications say nothing")
 
 
 class Member(SimpleUser):

@@ -15,6 +15,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from otel_calls import SAMPLED, TRACE, UNSAMPLED, call, ids, place
 
 import costspan
 from costspan.adapter import Attempt, Operation
@@ -22,25 +23,6 @@ from costspan.core import counters
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
-
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-SAMPLED = f"00-{TRACE}-b7ad6b7169203331-01"
-UNSAMPLED = f"00-{TRACE}-b7ad6b7169203331-00"
-
-
-def call(**facts: Any) -> Attempt:
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", **facts)
-    attempt.end(usage={"input": 1})
-    return attempt
-
-
-def place(one: Observation) -> tuple[str | None, str | None, str | None]:
-    return one.trace_id, one.span_id, one.trace_origin
-
-
-def ids(span: Any) -> tuple[str, str]:
-    known = span.get_span_context()
-    return format(known.trace_id, "032x"), format(known.span_id, "016x")
 
 
 def test_every_observation_names_the_span_it_started_in(recorded: Recorded, traces: Any) -> None:

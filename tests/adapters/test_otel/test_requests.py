@@ -10,6 +10,7 @@ import pytest
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
+from otel_calls import SAMPLED, TRACE, UNSAMPLED, call, ids, place
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
@@ -18,30 +19,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 import costspan
-from costspan.adapter import Attempt
 from costspan.adapters.asgi import AttributionMiddleware, Owner
 from costspan.core.schema import Observation
 
 Recorded = Callable[[], list[Observation]]
-
-TRACE = "0af7651916cd43dd8448eb211c80319c"
-SAMPLED = f"00-{TRACE}-b7ad6b7169203331-01"
-UNSAMPLED = f"00-{TRACE}-b7ad6b7169203331-00"
-
-
-def call(**facts: Any) -> Attempt:
-    attempt = Attempt.start(layer="sdk", provider="openai", requested_model="gpt-4o", **facts)
-    attempt.end(usage={"input": 1})
-    return attempt
-
-
-def place(one: Observation) -> tuple[str | None, str | None, str | None]:
-    return one.trace_id, one.span_id, one.trace_origin
-
-
-def ids(span: Any) -> tuple[str, str]:
-    known = span.get_span_context()
-    return format(known.trace_id, "032x"), format(known.span_id, "016x")
 
 
 def owner_of(scope: Any) -> Owner:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
+from asgi_calls import serving
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -30,33 +28,6 @@ Recorded = Callable[[], list[Observation]]
 KEYS = Keys({"k1": "s" * 32}, "k1", "front", audiences="back")
 PARENT = "0a" * 16
 COUNTED = ("signed_", "carrier_", "may_act_for_", "tenant_", "asgi_")
-
-
-class Server(uvicorn.Server):
-    """uvicorn in a thread, which says when it is up."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None))
-        self.is_up = threading.Event()
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self.is_up.set()
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """The address of `app`; on leaving, every request of it is complete."""
-    server = Server(app)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert server.is_up.wait(20)
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def call(name: str = "call", cost: str = "0.02") -> None:
