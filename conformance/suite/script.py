@@ -283,6 +283,10 @@ def scenario_files() -> Iterator[tuple[str, bytes]]:
 def json_schema() -> str:
     """The published JSON Schema of a scenario file, as text."""
     schema = msgspec.json.schema(ScenarioFile)
+    for defined in schema["$defs"].values():
+        if "description" in defined:  # its indentation depends on the version of Python
+            lines = str(defined["description"]).splitlines()
+            defined["description"] = "\n".join(line.strip() for line in lines)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
