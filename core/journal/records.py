@@ -56,8 +56,36 @@ class SessionOwner(msgspec.Struct, frozen=True, tag="session_owner"):
     recorded_at: int
 
 
-Control = Opened | Refusals | Policy | SessionOwner
-Record = Observation | Opened | Refusals | Policy | SessionOwner
+class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
+    """This event is this tenant's: an operator says so, above all other evidence.
+
+    `event` is an event's id, an operation or an oid. Of several the latest counts.
+    """
+
+    event: str
+    tenant: str
+    by: str
+    reason: str
+    recorded_at: int
+
+
+class Close(msgspec.Struct, frozen=True, tag="close"):
+    """The books up to and with this period (YYYY-MM, UTC) are sealed.
+
+    `root` is the Merkle root of what the close sealed, `postings` their number. From here on late
+    truth is posted in the month after.
+    """
+
+    period: str
+    root: str
+    postings: int
+    by: str
+    reason: str
+    recorded_at: int
+
+
+Control = Opened | Refusals | Policy | SessionOwner | Assignment | Close
+Record = Observation | Control
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_observation = msgspec.msgpack.Decoder(Observation).decode

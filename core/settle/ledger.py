@@ -190,6 +190,14 @@ class Settlement(Protocol):
         """Append postings and roll them up, in this transaction."""
         ...
 
+    def cursors(self) -> dict[str, int]:
+        """Sink -> number of the last posting that it has taken."""
+        ...
+
+    def move_cursor(self, sink: str, number: int) -> None:
+        """Keep that a sink has taken every posting up to this number; it never goes back."""
+        ...
+
     def list_problems(self, problems: Mapping[str, Collection[tuple[str, str]]]) -> None:
         """Replace the listed problems of these oids: oid -> (kind, event id or '')."""
         ...
@@ -251,6 +259,14 @@ class Ledger(Protocol):
 
     def postings(self, event_id: str) -> list[Posting]:
         """The entries of an event, oldest first."""
+        ...
+
+    def postings_after(self, number: int, at_most: int) -> list[tuple[int, Posting]]:
+        """(number, posting) of those numbered higher than this, in order; committed ones only."""
+        ...
+
+    def cursors(self) -> dict[str, int]:
+        """Sink -> number of the last posting that it has taken."""
         ...
 
     def problems(self) -> list[tuple[str, str, str]]:

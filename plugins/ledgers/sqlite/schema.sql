@@ -113,6 +113,9 @@ CREATE TRIGGER postings_no_replace BEFORE INSERT ON postings
 WHEN NEW.id IS NOT NULL AND EXISTS (SELECT 1 FROM postings WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'postings are append-only: post a correction'); END;
 
+-- How far each sink has come: it takes postings at least once, in the order of their numbers.
+CREATE TABLE cursors (sink TEXT PRIMARY KEY, posting INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
 -- Amounts above 9.22 million USD overflow an integer of pico: whole USD and the rest apart.
 CREATE TABLE rollup (
     owner TEXT NOT NULL,

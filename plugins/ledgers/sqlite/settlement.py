@@ -208,6 +208,18 @@ class SqliteSettlement(JournalTables):
             ],
         )
 
+    def cursors(self) -> dict[str, int]:
+        """Sink -> number of the last posting that it has taken."""
+        return dict(self._db.execute("SELECT sink, posting FROM cursors"))
+
+    def move_cursor(self, sink: str, number: int) -> None:
+        """Keep that a sink has taken every posting up to this number; it never goes back."""
+        self._db.execute(
+            """INSERT INTO cursors VALUES (?, ?)
+               ON CONFLICT DO UPDATE SET posting = max(posting, excluded.posting)""",
+            (sink, number),
+        )
+
     def list_problems(self, problems: Mapping[str, Collection[tuple[str, str]]]) -> None:
         """Replace the listed problems of these oids (but conflicts, which stay)."""
         if self._db.execute("SELECT 1 FROM problems WHERE kind != 'conflict'").fetchone():

@@ -249,17 +249,23 @@ class SqliteLedger:
 
     def postings(self, event_id: str) -> list[Posting]:
         """The entries of an event, oldest first."""
-        sql = """
-            SELECT owner, bucket, pool, effective_period, day, model, posted_period, cost, charge,
-                   events
-            FROM postings WHERE event_id = ? ORDER BY id"""
-        return [
-            Posting(
-                event_id, Line(row[0], row[1], row[2], row[3], row[4], row[5]), row[6],
-                Amount(row[7], row[8]), row[9],
-            )
-            for row in self.connection.execute(sql, (event_id,))
-        ]  # fmt: skip
+        rows = self.connection.execute(
+            f"SELECT {_POSTING} FROM postings WHERE event_id = ? ORDER BY id",  # noqa: S608
+            (event_id,),
+        )
+        return [_posting(row) for row in rows]
+
+    def postings_after(self, number: int, at_most: int) -> list[tuple[int, Posting]]:
+        """(number, posting) of those numbered higher than this, in order."""
+        rows = self.connection.execute(
+            f"SELECT {_POSTING} FROM postings WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
+            (number, at_most),
+        )
+        return [(row[0], _posting(row)) for row in rows]
+
+    def cursors(self) -> dict[str, int]:
+        """Sink -> number of the last posting that it has taken."""
+        return self._settlement().cursors()
 
     def problems(self) -> list[tuple[str, str, str]]:
         """(kind, oid, event id) of what posts nothing."""
@@ -324,6 +330,16 @@ class SqliteLedger:
         """Let go of the file; in a forked child of nothing: what it inherited is its parent's."""
         if os.getpid() == self._pid:
             self._connection.close()
+
+
+_POSTING = (
+    "id, event_id, owner, bucket, pool, effective_period, day, model, posted_period,"
+    " cost, charge, events"
+)
+
+
+def _posting(row: tuple[Any, ...]) -> Posting:
+    return Posting(row[1], Line(*row[2:8]), row[8], Amount(row[9], row[10]), row[11])
 
 
 def _schema() -> str:
