@@ -84,6 +84,16 @@ def round_half_even(amount: Fraction | int) -> int:
     return round(amount)
 
 
+def round_ratio(numerator: int, denominator: int) -> int:
+    """`numerator` / `denominator` (positive) to the nearest integer, an exact half to the even one.
+
+    What `round_half_even` makes of the fraction, without making one.
+    """
+    whole, rest = divmod(numerator, denominator)
+    above_half = 2 * rest - denominator
+    return whole + (above_half > 0 or (above_half == 0 and whole % 2 == 1))
+
+
 def split(amount: int, weights: Mapping[str, int | Fraction]) -> dict[str, int]:
     """Share `amount` (pico-USD, any sign) in proportion to `weights`, by largest remainder.
 

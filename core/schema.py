@@ -77,7 +77,10 @@ def initiator_of(cause: str) -> Initiator:
     return "user" if cause in USER_CAUSES else "agent"
 
 
-class Observation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# Write the fields by name: only what builds thousands a second gives them by position, in the order
+# of `FIELDS`. The garbage collector does not look at observations: what their maps hold is plain
+# data, and never leads back to them.
+class Observation(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one instrument saw of one attempt. See DESIGN.md section 2 for each field.
 
     `oid` (writer and sequence number) names the observation; `attempt_id` names the attempt;

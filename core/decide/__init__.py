@@ -8,6 +8,7 @@ from costspan.core.decide.decision import Decision, Share, decide
 from costspan.core.decide.features import DOMAINS, Lineage
 from costspan.core.decide.profiles import RuleError, load_profile, load_rules, profile_names
 from costspan.core.decide.rules import Rule, RuleSet
+from costspan.core.decide.ruling import Ruling
 
 __all__ = [
     "DOMAINS",
@@ -16,6 +17,7 @@ __all__ = [
     "Rule",
     "RuleError",
     "RuleSet",
+    "Ruling",
     "Share",
     "decide",
     "load_profile",

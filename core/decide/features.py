@@ -1,12 +1,13 @@
 """The closed, finite feature vector: all that a rule may look at, computed by one pure function.
 
 Every feature has a closed domain of strings, so the whole space can be enumerated: tests prove
-that some rule always matches and that none is dead.
+that some rule always matches and that none is dead. What the features are made of is finite too,
+and gathered first (`Told`): what follows from it is worked out once, not for every event.
 """
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -44,7 +45,7 @@ DOMAINS: dict[str, tuple[str, ...]] = {
 Features = dict[str, str]
 
 
-class Lineage(msgspec.Struct, frozen=True):
+class Lineage(msgspec.Struct, frozen=True, gc=False):
     """What an event's ancestors and session say.
 
     `tenant` is the owner found by O5 and `via` the event id or session it was found through;
@@ -58,94 +59,132 @@ class Lineage(msgspec.Struct, frozen=True):
     looked_at: tuple[str, ...] = ()
 
 
-class Work(msgspec.Struct, frozen=True):
-    """The cause and initiator of an event, with where they come from."""
+class Told(NamedTuple):
+    """All that the features are made of, and nothing else: what the facts and the lineage say.
 
-    cause: Cause
-    initiator: Initiator
-    because: str
+    Each is one of few values, so that there are few of them however many events there are. No
+    name, id, time or amount may be among them.
+    """
+
+    kind: str | None
+    cause: Cause | None
+    initiator: Initiator | None
+    step: Literal["tool", "retrieval"] | None
+    outcome: str
+    fault: str | None
+    is_retry: bool
+    retry_reason: str | None
+    has_members: bool
+    has_tenant: bool
+    has_lineage: bool
+    is_shared: bool
+    policy_owner: str | None
+    cache: str | None
+    provider_billed: bool | None
+    has_flat_cost: bool
+    has_usage: bool
+    usage_source: str | None
+    has_model: bool
+    is_spoilt: bool
+    is_priced: bool
+    has_shared_prefix: bool
+    substituted: bool
 
 
-def work_of(event: Event, lineage: Lineage) -> Work:
-    """The cause said, else the one the structure gives (DESIGN.md section 3, "Cause")."""
+_SPOILT = frozenset({"invalid:flat_cost", "invalid_usage"})
+"""Something was said of the money, and could not be read: unknown, never nothing."""
+
+
+def told_of(event: Event, lineage: Lineage, *, is_priced: bool, substituted: bool) -> Told:
+    """What an event and its lineage tell the rules."""
     facts = event.facts
-    if facts.cause is not None:
-        initiator = facts.initiator or initiator_of(facts.cause)
-        return Work(facts.cause, initiator, facts.cause_source or "explicit")
-    kind = facts.kind or "model"
-    if kind == "tool":
-        return Work("tool", facts.initiator or "agent", "a tool run")
-    if kind == "retrieval":
-        return Work("retrieval", facts.initiator or "agent", "a retriever")
-    if lineage.step == "retrieval" and kind in _MODEL_KINDS:
-        return Work(
-            "retrieval", facts.initiator or "agent", f"a call of kind {kind} in a retriever"
-        )
-    if lineage.step == "tool" and kind in _MODEL_KINDS:
-        return Work("subagent", facts.initiator or "agent", f"a call of kind {kind} in a tool run")
-    return Work("primary", facts.initiator or "user", "nothing says otherwise")
+    attempt, members, flags = facts.attempt, facts.members, facts.flags
+    return Told(
+        facts.kind,
+        facts.cause,
+        facts.initiator,
+        lineage.step,
+        event.outcome,
+        facts.fault,
+        attempt > 1 if attempt is not None else facts.retry_of is not None,
+        facts.retry_reason,
+        members is not None and sum(members.values()) > 0,
+        facts.tenant is not None,
+        lineage.tenant is not None,
+        bool(facts.shared),
+        facts.policy_owner,
+        facts.cache,
+        facts.provider_billed,
+        facts.flat_cost is not None,
+        bool(facts.usage),
+        facts.usage_source,
+        facts.executed_model is not None or facts.requested_model is not None,
+        bool(flags) and not _SPOILT.isdisjoint(flags),
+        is_priced,
+        bool(facts.shared_prefix),
+        substituted,
+    )
 
 
 _MODEL_KINDS = frozenset({"model", "embedding", "image", "audio", "rerank"})
 """The kinds of event in which a model works: an embedding in a tool is that tool's work too."""
 
-_SPOILT = frozenset({"invalid:flat_cost", "invalid_usage"})
-"""Something was said of the money, and could not be read: unknown, never nothing."""
+
+def work_of(told: Told) -> tuple[Cause, Initiator]:
+    """The cause said, else the one the structure gives (DESIGN.md section 3, "Cause")."""
+    if told.cause is not None:
+        return told.cause, told.initiator or initiator_of(told.cause)
+    kind = told.kind or "model"
+    if kind == "tool":
+        return "tool", told.initiator or "agent"
+    if kind == "retrieval" or (told.step == "retrieval" and kind in _MODEL_KINDS):
+        return "retrieval", told.initiator or "agent"
+    if told.step == "tool" and kind in _MODEL_KINDS:
+        return "subagent", told.initiator or "agent"
+    return "primary", told.initiator or "user"
 
 
 def _yes(condition: bool) -> str:
     return "yes" if condition else "no"
 
 
-def features_of(
-    event: Event, lineage: Lineage, work: Work, *, is_priced: bool, substituted: bool
-) -> Features:
+def features_of(told: Told) -> Features:
     """The features of an event, `owner` and `basis` left at what nothing has decided yet."""
-    facts = event.facts
-    kind = facts.kind or "model"
-    has_tenant = facts.tenant is not None
-    has_lineage = lineage.tenant is not None
-    usage = facts.usage_source or "provider" if facts.usage else "missing"
-    has_model = facts.executed_model is not None or facts.requested_model is not None
+    kind = told.kind or "model"
+    cause, initiator = work_of(told)
+    has_owner = told.has_tenant or told.has_lineage
+    overhead = cause in OVERHEAD_CAUSES and (initiator == "platform" or not has_owner)
     is_money = not (
         kind == "request"
         or (
             kind in ("tool", "retrieval", "router")
-            and not has_model
-            and not facts.usage
-            and facts.flat_cost is None
-            and not _SPOILT.intersection(facts.flags)
+            and not told.has_model
+            and not told.has_usage
+            and not told.has_flat_cost
+            and not told.is_spoilt
         )
     )
-    is_retry = facts.attempt > 1 if facts.attempt is not None else facts.retry_of is not None
-    overhead_cause = work.cause in OVERHEAD_CAUSES
+    billed = told.provider_billed
     return {
         "kind": kind,
-        "cause": work.cause,
-        "initiator": work.initiator,
-        "outcome": event.outcome,
-        "fault": facts.fault or "none",
-        "retry": (facts.retry_reason or "none") if is_retry else "none",
-        "has_members": _yes(bool(facts.members) and sum((facts.members or {}).values()) > 0),
-        "has_tenant": _yes(has_tenant),
-        "has_lineage": _yes(has_lineage),
-        "is_overhead": _yes(
-            bool(facts.shared)
-            or (
-                overhead_cause and (work.initiator == "platform" or not (has_tenant or has_lineage))
-            )
-        ),
-        "policy_owner": facts.policy_owner or "none",
-        "cache": facts.cache or "none",
+        "cause": cause,
+        "initiator": initiator,
+        "outcome": told.outcome,
+        "fault": told.fault or "none",
+        "retry": (told.retry_reason or "none") if told.is_retry else "none",
+        "has_members": _yes(told.has_members),
+        "has_tenant": _yes(told.has_tenant),
+        "has_lineage": _yes(told.has_lineage),
+        "is_overhead": _yes(told.is_shared or overhead),
+        "policy_owner": told.policy_owner or "none",
+        "cache": told.cache or "none",
         "is_money": _yes(is_money),
-        "provider_billed": "unknown"
-        if facts.provider_billed is None
-        else _yes(facts.provider_billed),
-        "has_flat_cost": _yes(facts.flat_cost is not None),
-        "usage": usage,
-        "is_priced": _yes(is_priced),
-        "has_shared_prefix": _yes(bool(facts.shared_prefix)),
-        "substituted": _yes(substituted),
+        "provider_billed": "unknown" if billed is None else _yes(billed),
+        "has_flat_cost": _yes(told.has_flat_cost),
+        "usage": (told.usage_source or "provider") if told.has_usage else "missing",
+        "is_priced": _yes(told.is_priced),
+        "has_shared_prefix": _yes(told.has_shared_prefix),
+        "substituted": _yes(told.substituted),
         "owner": "unattributed",
         "basis": "none",
     }

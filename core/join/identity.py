@@ -10,95 +10,86 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from enum import IntEnum
-from typing import NamedTuple
 
-import msgspec
-
-from costspan.core.join.precedence import TRUST, closes, is_sweep, outcome_of, sort_key
+from costspan.core.join.precedence import SWEEP, closes, is_sweep, outcome_of
+from costspan.core.join.reach import Identified, Reach, Spoken
+from costspan.core.join.tenants import AUTHENTICATED, refuse_second_tenants
 from costspan.core.schema import Observation, oid_of
+
+__all__ = [
+    "AUTHENTICATED",
+    "DOWNSTREAM",
+    "Identified",
+    "Reach",
+    "Spoken",
+    "carried",
+    "goes_by_response",
+    "identify",
+    "is_downstream",
+    "is_metered",
+    "own_part",
+]
 
 DOWNSTREAM = "downstream"
 """The flag of a client's observation of a call that a gateway meters."""
 _OWN = "\0"
 """Before a response id's own part, where whole ids and own parts are looked up in one place."""
-AUTHENTICATED = frozenset({"assignment", "principal", "signed"})
-
-
-class Reach(IntEnum):
-    """How far an observation may speak about an event."""
-
-    OWN = 0
-    """The event's own instrument: everything."""
-    FULL = 1
-    """Evidence on a sole (or sole successful) attempt: all but attempt number and retry."""
-    SHARED = 2
-    """Evidence on one of several attempts: owner, cause and delivery only."""
-
-
-class Spoken(NamedTuple):
-    """One observation and how far it speaks here."""
-
-    observation: Observation
-    reach: Reach
-
-
-class Identified(NamedTuple):
-    """Event id -> what speaks of it; and the oids of what speaks of nothing.
-
-    `unmatched`: its response id is carried by several events. `downstream`: a call to a gateway
-    that is metered there, not matched yet. `refused`: (oid, event id) of an attachment that would
-    give an event a second authenticated tenant.
-    """
-
-    events: dict[str, list[Spoken]]
-    unmatched: list[str]
-    downstream: list[str]
-    refused: list[tuple[str, str]]
 
 
 def identify(observations: Iterable[Observation], gateways: Sequence[str] = ()) -> Identified:
     """Sort observations (no two of one oid) into events. The order they come in is irrelevant."""
-    by_attempt: dict[str, list[Observation]] = defaultdict(list)
+    events: dict[str, list[Spoken]] = {}
     clients: dict[str, list[Observation]] = defaultdict(list)
     loose: list[Observation] = []
     sweeps: list[Observation] = []
+    own = Reach.OWN
     for seen in observations:
-        if is_sweep(seen):
+        if seen.source == SWEEP and is_sweep(seen):
             sweeps.append(seen)
-        elif seen.attempt_id is None:
+        elif (attempt_id := seen.attempt_id) is None:
             loose.append(seen)
-        elif is_downstream(seen, gateways):
-            clients[seen.attempt_id].append(seen)
+        elif (gateways or seen.flags) and is_downstream(seen, gateways):
+            clients[attempt_id].append(seen)
+        elif (spoken := events.get(attempt_id)) is None:
+            events[attempt_id] = [Spoken(seen, own)]
         else:
-            by_attempt[seen.attempt_id].append(seen)
-    for attempt_id in clients.keys() & by_attempt.keys():
-        if not any(seen.phase == "start" or closes(seen) for seen in by_attempt[attempt_id]):
+            spoken.append(Spoken(seen, own))
+    result = Identified(events, [], [], [])
+    if clients or loose or sweeps:
+        _attach(clients, loose, sweeps, result, gateways)
+    else:
+        refuse_second_tenants(events, result)
+    return result
+
+
+def _attach(
+    clients: dict[str, list[Observation]],
+    loose: list[Observation],
+    sweeps: list[Observation],
+    result: Identified,
+    gateways: Sequence[str],
+) -> None:
+    """Place what is not an attempt's own beside the attempts, or in events of its own."""
+    events = result.events
+    for attempt_id in clients.keys() & events.keys():
+        theirs = [each.observation for each in events[attempt_id]]
+        if not any(seen.phase == "start" or closes(seen) for seen in theirs):
             # A verdict on the client's attempt does not say where that is metered.
-            clients[attempt_id] += by_attempt.pop(attempt_id)
-
+            clients[attempt_id] += theirs
+            del events[attempt_id]
     loose = _take_clients(loose, clients, gateways)
-
     attempts_of: dict[str, set[str]] = defaultdict(set)
-    for attempt_id, own in by_attempt.items():
-        for seen in own:
+    for attempt_id, spoken in events.items():
+        for seen, _ in spoken:
             for operation in seen.operation_ids:
                 attempts_of[operation].add(attempt_id)
-
-    events = {
-        attempt_id: [Spoken(seen, Reach.OWN) for seen in own]
-        for attempt_id, own in by_attempt.items()
-    }
-    result = Identified(events, [], [], [])
     awaiting = _attach_clients(clients, loose, attempts_of, result)
     unplaced = _attach_by_operation(loose, attempts_of, events)
     unplaced = _await_gateway(unplaced, awaiting, result)
     unplaced = _events_of_operations(unplaced, events, gateways)
-    for event_id in events:
-        _refuse_second_tenant(event_id, result)
+    refuse_second_tenants(list(events), result)
     _place_by_response(unplaced, result, gateways)
     _attach_sweeps(sweeps, attempts_of, events)
-    return result
 
 
 def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
@@ -173,6 +164,8 @@ def _attach_clients(
     client's operations then lead to that attempt. Returns the operations of those that meet none:
     what names them waits with them.
     """
+    if not clients:
+        return set()
     carriers: dict[str, set[str]] = defaultdict(set)
     for event_id, spoken in result.events.items():
         for response_id in carried(spoken):
@@ -218,17 +211,24 @@ def _attach_by_operation(
     events: dict[str, list[Spoken]],
 ) -> list[Observation]:
     """Give each loose observation to the attempts that name its operations; return the rest."""
-    own_of = {attempt_id: [each.observation for each in own] for attempt_id, own in events.items()}
     rest: list[Observation] = []
+    reaching: list[tuple[Observation, set[str]]] = []
     for seen in loose:
         targets: set[str] = set()
         targets.update(*(attempts_of.get(operation, ()) for operation in seen.operation_ids))
-        if not targets:
+        if targets:
+            reaching.append((seen, targets))
+        else:
             rest.append(seen)
-            continue
-        candidates = targets
-        if len(targets) > 1:
-            candidates = {target for target in targets if outcome_of(own_of[target]) == "ok"}
+    # By what the attempts said themselves, so before any of this is given to them.
+    among_several = {target for _, targets in reaching if len(targets) > 1 for target in targets}
+    is_ok = {
+        target
+        for target in among_several
+        if outcome_of([each.observation for each in events[target]]) == "ok"
+    }
+    for seen, targets in reaching:
+        candidates = targets if len(targets) == 1 else targets & is_ok
         sole = next(iter(candidates)) if len(candidates) == 1 else None
         for target in targets:
             events[target].append(Spoken(seen, Reach.FULL if target == sole else Reach.SHARED))
@@ -337,8 +337,7 @@ def _place_by_response(
         event_id = min(oid_of(seen) for seen in together)
         result.events[event_id] = [Spoken(seen, Reach.OWN) for seen in together]
         attached.add(event_id)
-    for event_id in attached:
-        _refuse_second_tenant(event_id, result)
+    refuse_second_tenants(attached, result)
 
 
 def carried(spoken: Collection[Spoken]) -> set[str]:
@@ -348,41 +347,3 @@ def carried(spoken: Collection[Spoken]) -> set[str]:
         for seen, reach in spoken
         if seen.response_id is not None and reach != Reach.SHARED
     }
-
-
-def _refuse_second_tenant(event_id: str, result: Identified) -> None:
-    """An event never holds two authenticated tenants: the less trusted attachment is refused.
-
-    Among equally trusted ones the event's own observations stay before attachments, then the one
-    nearest the user. An own observation loses its claim on the tenant only: it is still the
-    instrument that saw the call, and its usage is not to be lost.
-    """
-    spoken = result.events[event_id]
-    claiming = [
-        each
-        for each in spoken
-        if each.observation.tenant is not None and each.observation.tenant_source in AUTHENTICATED
-    ]
-    if len({each.observation.tenant for each in claiming}) < 2:
-        return
-    first = min(
-        claiming,
-        key=lambda each: (
-            TRUST[each.observation.tenant_source],
-            each.reach != Reach.OWN,
-            sort_key(each.observation, nearest="user"),
-        ),
-    )
-    kept: list[Spoken] = []
-    for each in spoken:
-        if each in claiming and each.observation.tenant != first.observation.tenant:
-            result.refused.append((oid_of(each.observation), event_id))
-            if each.reach == Reach.OWN:
-                kept.append(each._replace(observation=_without_tenant(each.observation)))
-        else:
-            kept.append(each)
-    result.events[event_id] = kept
-
-
-def _without_tenant(seen: Observation) -> Observation:
-    return msgspec.structs.replace(seen, tenant=None, tenant_source=None)

@@ -31,34 +31,35 @@ USAGE_TRUST: dict[str | None, int] = {"provider": 0, None: 0, "estimated": 1, "m
 SortKey = tuple[int, bool, int, str]
 
 
+def rank_of(seen: Observation, nearest: Literal["provider", "user"]) -> int:
+    """How near its layer is; 0 is nearest, and a sweep is last from either side."""
+    if seen.source == SWEEP:
+        return _LAST
+    return (_FROM_PROVIDER if nearest == "provider" else _FROM_USER)[seen.layer]
+
+
 def sort_key(seen: Observation, nearest: Literal["provider", "user"]) -> SortKey:
     """Nearest first; ties: END before START, greatest seq, least oid."""
-    ranks = _FROM_PROVIDER if nearest == "provider" else _FROM_USER
-    rank = _LAST if seen.source == SWEEP else ranks[seen.layer]
-    return (rank, seen.phase == "start", -seq_of(seen), oid_of(seen))
+    seq = seen.seq if seen.seq is not None else _seq_in(oid_of(seen))
+    return (rank_of(seen, nearest), seen.phase == "start", -seq, seen.oid or oid_of(seen))
 
 
-def seq_of(seen: Observation) -> int:
-    """The sequence number, also where only the oid `writer:seq` says it."""
-    if seen.seq is not None:
-        return seen.seq
-    digits = oid_of(seen).rpartition(":")[2]
+def _seq_in(oid: str) -> int:
+    """The sequence number that only the oid `writer:seq` says; -1 if it is no such oid."""
+    digits = oid.rpartition(":")[2]
     return int(digits) if digits.isdecimal() and len(digits) < 19 else -1
 
 
 def closes(seen: Observation) -> bool:
     """Whether this END brings usage or a result; a mere verdict on the delivery does not."""
-    return seen.phase == "end" and any(
-        value is not None
-        for value in (
-            seen.provider_result,
-            seen.usage,
-            seen.usage_source,
-            seen.flat_cost,
-            seen.provider_billed,
-            seen.cache,
-            seen.error_type,
-        )
+    return seen.phase == "end" and (
+        seen.provider_result is not None
+        or seen.usage is not None
+        or seen.usage_source is not None
+        or seen.flat_cost is not None
+        or seen.provider_billed is not None
+        or seen.cache is not None
+        or seen.error_type is not None
     )
 
 

@@ -6,7 +6,7 @@ order of precedence; a `Match` prices usage in pico-USD. Unknown is None, never 
 
 from costspan.core.prices.book import ContextTier, PriceBook, PriceError, PriceRow
 from costspan.core.prices.compare import PriceChange, diff
-from costspan.core.prices.lookup import Prices, Verdict
+from costspan.core.prices.lookup import Prices, Rows, Verdict
 from costspan.core.prices.match import Match
 from costspan.core.prices.names import canonical_provider, canonical_tier, undated
 from costspan.core.prices.units import UNIT_COMPONENTS, is_prompt
@@ -20,6 +20,7 @@ __all__ = [
     "PriceError",
     "PriceRow",
     "Prices",
+    "Rows",
     "Verdict",
     "canonical_provider",
     "canonical_tier",

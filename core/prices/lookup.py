@@ -2,7 +2,8 @@
 
 What a query finds depends on time only through the rows' windows. So each query is resolved once
 into a list of moments and the match from each on, kept in a bounded cache; the hot path is one
-cache hit and, where prices have changed, one bisection.
+cache hit and, where prices have changed, one bisection. The same holds of the two names an event
+has, the model that answered and the model asked for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -51,6 +53,24 @@ class Verdict(msgspec.Struct, frozen=True):
         return f"{self.book}{version}: {self.outcome}: {self.why}{rates}"
 
 
+class Rows(NamedTuple):
+    """What the names of an event lead to.
+
+    Attributes:
+        executed: the row of the model that answered.
+        requested: the row of the model asked for, at the executed tier; the executed row unless
+            `substituted`.
+        substituted: whether both names (without tier) are models, and not the same one.
+    """
+
+    executed: Match | None
+    requested: Match | None
+    substituted: bool
+
+
+_NO_ROWS = Rows(None, None, False)
+
+
 class Prices:
     """Price books in order of precedence; the first that can answer a query does.
 
@@ -68,6 +88,7 @@ class Prices:
         self.books = tuple(books)
         self._indexes: dict[str, BookIndex] = {}
         self._windows = lru_cache(_CACHED_QUERIES)(self._resolve)
+        self._rows_windows = lru_cache(_CACHED_QUERIES)(self._resolve_rows)
 
     def find(
         self,
@@ -95,6 +116,29 @@ class Prices:
         if len(starts) == 1:
             return matches[0]
         return matches[bisect_right(starts, at_ns) - 1]
+
+    def rows(
+        self,
+        executed: str | None,
+        requested: str | None,
+        provider: str | None,
+        tier: str | None,
+        region: str | None,
+        at_ns: int,
+        book_id: str | None,
+    ) -> Rows:
+        """The rows of the model that answered (else the one asked for) and of the one asked for.
+
+        Arguments as for `find`. A fallback may lead to another provider: the model asked for need
+        not be one of `provider`'s own.
+        """
+        name = executed or requested
+        if name is None:
+            return _NO_ROWS
+        starts, rows = self._rows_windows(name, requested, provider, tier, region, book_id)
+        if len(starts) == 1:
+            return rows[0]
+        return rows[bisect_right(starts, at_ns) - 1]
 
     def explain(
         self,
@@ -153,6 +197,44 @@ class Prices:
                 moments.update(at_ns for at_ns in bounds if at_ns is not None)
         starts = sorted(moments)
         return starts, [_first(consulted, at_ns) for at_ns in starts]
+
+    def _resolve_rows(
+        self,
+        name: str,
+        asked: str | None,
+        provider: str | None,
+        tier: str | None,
+        region: str | None,
+        book_id: str | None,
+    ) -> tuple[list[int], list[Rows]]:
+        moments: set[int] = set()
+
+        def found(model: str, provider: str | None, tier: str | None, at_ns: int) -> Match | None:
+            starts, _ = self._windows(model, provider, tier, region, None, book_id)
+            moments.update(starts)
+            return self.find(model, provider, tier, region, None, at_ns, book_id)
+
+        def found_asked(asked: str, tier: str | None, at_ns: int) -> Match | None:
+            own = found(asked, provider, tier, at_ns)
+            of_any = found(asked, None, tier, at_ns)
+            return own or of_any
+
+        def rows_at(at_ns: int) -> Rows:
+            executed = found(name, provider, tier, at_ns)
+            if asked is None or asked == name:
+                return Rows(executed, executed, False)
+            requested = found_asked(asked, tier, at_ns)
+            # Whether they are two models is a question without tier: a tier without a row is no
+            # model.
+            plain = found(name, provider, None, at_ns)
+            asked_plain = found_asked(asked, None, at_ns)
+            if plain is None or asked_plain is None or plain.row.id == asked_plain.row.id:
+                return Rows(executed, executed, False)
+            return Rows(executed, requested, True)
+
+        rows_at(_BEGINNING)  # asks everything there is to ask, whatever the time
+        starts = sorted(moments)
+        return starts, [rows_at(at_ns) for at_ns in starts]
 
 
 def _first(consulted: Sequence[tuple[PriceBook, Found]], at_ns: int) -> Match | None:

@@ -1,15 +1,22 @@
-"""A row that was found, compiled to price usage exactly: pico-USD, int where it can be."""
+"""A row that was found, compiled to price usage exactly in integers: parts of a pico-USD."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from math import lcm
+from typing import NamedTuple
 
-from costspan.core.money import PICO
+from costspan.core.money import PICO, round_ratio
 from costspan.core.prices.book import PriceBook, PriceRow, Rates
 from costspan.core.prices.units import TOKENS_PER_RATE, UNIT_COMPONENTS, is_prompt
 
-_Compiled = dict[str, int | Fraction]
+
+class _Compiled(NamedTuple):
+    """Rates in pico-USD per one unit, all over one denominator: nearly always 1."""
+
+    numerators: dict[str, int]
+    denominator: int
 
 
 class Match:
@@ -29,15 +36,26 @@ class Match:
         self.why = why
         self._base = _compiled(row.rates)
         # Highest threshold first, each with every rate it leads to: lower tiers show through.
-        rates = self._base
+        rates = row.rates
         above: list[tuple[int, _Compiled]] = []
         for tier in row.above:
-            rates = {**rates, **_compiled(tier.rates)}
-            above.append((tier.above_input_tokens, rates))
+            rates = {**rates, **tier.rates}
+            above.append((tier.above_input_tokens, _compiled(rates)))
         self._above = tuple(reversed(above))
 
     def __repr__(self) -> str:
         return f"<Match {self.book.id} {self.row.model} {self.row.id}>"
+
+    def cost(self, usage: Mapping[str, int]) -> int | None:
+        """What `usage` costs in pico-USD: the exact price, rounded half-even once. None as `price`.
+
+        All of it in integers: this is asked about every event.
+        """
+        compiled = self._rates(usage) if self._above else self._base
+        total = _total(compiled, usage)
+        if total is None or compiled.denominator == 1:
+            return total
+        return round_ratio(total, compiled.denominator)
 
     def price(self, usage: Mapping[str, int]) -> Fraction | None:
         """What `usage` (component -> quantity) costs in pico-USD, exact and unrounded.
@@ -45,19 +63,13 @@ class Match:
         None if a component with a quantity has no rate (`missing` names it), a quantity is
         negative, or the usage is empty: an empty usage is a missing one, not a free one.
         """
-        rates = self._rates(usage) if self._above else self._base
-        total: int | Fraction = 0
-        for component, quantity in usage.items():
-            if quantity:
-                rate = rates.get(component)
-                if rate is None or quantity < 0:
-                    return None
-                total += rate * quantity
-        return Fraction(total) if usage else None
+        compiled = self._rates(usage)
+        total = _total(compiled, usage)
+        return None if total is None else Fraction(total, compiled.denominator)
 
     def missing(self, usage: Mapping[str, int]) -> tuple[str, ...]:
         """The components of `usage` that cannot be priced: no rate, or a negative quantity."""
-        rates = self._rates(usage)
+        rates = self._rates(usage).numerators
         return tuple(
             sorted(
                 component
@@ -71,8 +83,9 @@ class Match:
 
         None if it has no rate. The usage matters where the prompt's length chooses the rate.
         """
-        rate = self._rates(usage).get(component)
-        return None if rate is None else Fraction(rate)
+        numerators, denominator = self._rates(usage)
+        rate = numerators.get(component)
+        return None if rate is None else Fraction(rate, denominator)
 
     def _rates(self, usage: Mapping[str, int]) -> _Compiled:
         if self._above:
@@ -83,12 +96,25 @@ class Match:
         return self._base
 
 
+def _total(compiled: _Compiled, usage: Mapping[str, int]) -> int | None:
+    """The price over the compiled rates' denominator; None if it is not known."""
+    rates = compiled.numerators
+    total = 0
+    for component, quantity in usage.items():
+        if quantity:
+            rate = rates.get(component)
+            if rate is None or quantity < 0:
+                return None
+            total += rate * quantity
+    return total if usage else None
+
+
 def _compiled(rates: Rates) -> _Compiled:
-    """Each rate in pico-USD per one unit."""
-    compiled: _Compiled = {}
-    for component, text in rates.items():
-        pico = Fraction(text) * PICO
-        if component not in UNIT_COMPONENTS:
-            pico = pico * Fraction(1, TOKENS_PER_RATE)
-        compiled[component] = pico.numerator if pico.denominator == 1 else pico
-    return compiled
+    exact = {
+        component: Fraction(text) * PICO
+        if component in UNIT_COMPONENTS
+        else Fraction(text) * Fraction(PICO, TOKENS_PER_RATE)
+        for component, text in rates.items()
+    }
+    denominator = lcm(*(rate.denominator for rate in exact.values()))
+    return _Compiled({name: int(rate * denominator) for name, rate in exact.items()}, denominator)

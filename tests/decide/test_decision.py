@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from costspan.core.decide import Decision, Lineage, RuleSet, decide, load_profile, load_rules
+from costspan.core.decide import (
+    Decision,
+    Lineage,
+    RuleSet,
+    Ruling,
+    decide,
+    load_profile,
+    load_rules,
+    ruling,
+)
 from costspan.core.decide.decision import EVENT_PICO_MAX
 from costspan.core.join import merge
 from costspan.core.join.identity import Reach, Spoken
@@ -206,3 +216,49 @@ def test_the_same_facts_and_rules_give_the_same_decision() -> None:
     call = {"lineage": Lineage("globex", "p"), **model("gpt-4o", "gpt-4o-mini", input=7)}
     assert decided(load_profile("billing"), **call) == decided("", **call)
     assert decided("", **call).rules_sha256 == load_profile("billing").sha256
+
+
+# --- what decisions share ------------------------------------------------------------------------
+
+
+def test_events_of_equal_features_share_one_ruling() -> None:
+    call = model("gpt-4o", "gpt-4o", input=7)
+    one = decided("", **call)
+    other = decided("", **{**call, "tenant": "globex", "usage": {"output": 9}, "attempt": 1})
+    assert other.ruling is one.ruling
+    assert (other.owner, other.cost) != (one.owner, one.cost)
+    retried = decided("", **call, attempt=2, retry_reason="agent")
+    assert retried.ruling is not one.ruling
+    assert (retried.bucket, one.bucket) == ("agent", "direct")
+
+
+def test_a_ruling_is_named_by_its_content() -> None:
+    call = model("gpt-4o", "gpt-4o", input=7)
+    one = decided("", **call).ruling
+    read_back = msgspec.msgpack.decode(msgspec.msgpack.encode(one), type=Ruling)
+    assert read_back == one
+    assert read_back.key == one.key
+    turned = msgspec.structs.replace(one, features=dict(reversed(one.features.items())))
+    assert turned.key == one.key, "the order of features says nothing"
+    others = [
+        decided("", **{**call, **changed}).ruling
+        for changed in ({"tenant": None}, {"cause": "step"}, {"usage": None}, {"shared": True})
+    ]
+    others.append(decided('profile = "chargeback"', **call).ruling)
+    assert len({one.key, *(each.key for each in others)}) == 6
+
+
+def test_a_decision_reads_back_equal() -> None:
+    decision = decided("", shared_prefix=True, **model("haiku", "haiku", cache_write_5m=7))
+    content = msgspec.msgpack.encode(decision)
+    assert msgspec.msgpack.decode(content, type=Decision) == decision
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ruling, "_STANDINGS_MAX", 3)
+    expected = decided("", **model("gpt-4o", "gpt-4o", input=7))
+    for kind in ("model", "tool", "router", "image", "audio", "rerank"):
+        decided("", kind=kind)
+        assert len(ruling._kept) <= 3
+        assert len(ruling._by_features) <= 3
+    assert decided("", **model("gpt-4o", "gpt-4o", input=7)) == expected

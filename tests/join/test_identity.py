@@ -154,6 +154,14 @@ def test_an_event_never_holds_two_authenticated_tenants() -> None:
     assert found.refused == []
 
 
+def test_nor_do_two_observations_of_one_attempt_bring_it_two() -> None:
+    start = seen("1", "a", phase="start", **owned("acme", "signed"))
+    found = identified(start, seen("2", "a", **owned("globex", "principal")), seen("3", "b"))
+    assert reaches(found) == {"a": {"1": OWN, "2": OWN}, "b": {"3": OWN}}
+    assert found.refused == [("1", "a")]
+    assert {each.observation.tenant for each in found.events["a"]} == {None, "globex"}
+
+
 def test_a_response_does_not_bring_a_second_tenant_either() -> None:
     found = identified(
         seen("1", "a", response_id="r", **owned("acme", "principal")),
