@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import TypeVar
 
 from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT
-from costspan.core.schema import Observation
+from costspan.core.journal.records import Close
 from costspan.core.settle import Report, settle
-from costspan.core.settle.ledger import Ledger, open_url
+from costspan.core.settle.ledger import Ledger, Posting, open_url
+from costspan.core.settle.settle import withdraw_copied
+
+T = TypeVar("T")
 
 Nets = dict[tuple[str, str, str], tuple[int, int]]
 """(owner, bucket, effective period) -> (cost, charge) in pico-USD."""
@@ -38,6 +42,9 @@ def copy_books(
 ) -> Report:
     """Settle the whole journal of one ledger into another, under the same policies.
 
+    What was sealed by a close, or given to a sink, is copied as it is, with its numbers: it stands
+    in other people's books. Everything else is decided and posted anew, on top of it.
+
     Args:
         old: The ledger whose journal is read.
         new: An empty ledger.
@@ -45,23 +52,42 @@ def copy_books(
         progress: Called after every settlement with what is done so far.
     """
     _, rules, books = old.policy_parts()
+    controls = old.controls()
     with new.settling(30.0) as settlement:
         for rule_set in rules.values():
             settlement.keep_rule_set(rule_set)
         for book in books.values():
             settlement.keep_price_book(book)
-        report = settle(settlement, [], old.controls())
-    for batch in _batches(old):
+        report = settle(settlement, [], [each for each in controls if not isinstance(each, Close)])
+    for kept in _batches(_given_away(old)):
+        with new.settling(30.0) as settlement:
+            settlement.copy_postings(kept)
+    with new.settling(30.0) as settlement:
+        settle(settlement, [], [each for each in controls if isinstance(each, Close)])
+        for sink, number in old.cursors().items():
+            settlement.move_cursor(sink, number)
+    for batch in _batches(old.journal()):
         with new.settling(30.0) as settlement:
             report.add(settle(settlement, batch, gateways=gateways))
         if progress is not None:
             progress(report)
+    with new.settling(30.0) as settlement:
+        report.postings += withdraw_copied(settlement)
     return report
 
 
-def _batches(old: Ledger) -> Iterator[list[Observation]]:
-    journal = old.journal()
-    while batch := list(islice(journal, RECORDS_PER_SETTLEMENT)):
+def _given_away(old: Ledger) -> Iterator[tuple[int, Posting]]:
+    """(number, posting) of what is sealed or was given to a sink, in the order of numbers."""
+    closed = max((close.period for close in old.closes()), default="")
+    given = max(old.cursors().values(), default=0)
+    at = 0
+    while page := old.postings_after(at, RECORDS_PER_SETTLEMENT):
+        at = page[-1][0]
+        yield from (each for each in page if each[0] <= given or each[1].posted_period <= closed)
+
+
+def _batches(records: Iterator[T]) -> Iterator[list[T]]:
+    while batch := list(islice(records, RECORDS_PER_SETTLEMENT)):
         yield batch
 
 

@@ -19,6 +19,7 @@ from costspan.core.money import format_usd
 from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.read.reasons import Reasons
 from costspan.core.schema import Observation, oid_of
+from costspan.core.settle.component import component_of
 from costspan.core.settle.ledger import Ledger, Settled
 
 _HIDDEN = frozenset({"schema_version", "oid", "writer", "seq", "recorded_at"})
@@ -108,6 +109,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _write_amounts(decision: dict[str, Any]) -> None:
+    decision.update(decision.pop("ruling"))
     for name in ("cost", "charge"):
         decision[name] = _usd(decision[name])
     decision["shares"] = [
@@ -119,7 +121,7 @@ def _write_amounts(decision: dict[str, Any]) -> None:
 def explain(ledger: Ledger, name: str, ids: Collection[str]) -> Explanation:
     """Explain the events of these ids, in the trees they belong to."""
     tree = _tree(ledger, ids)
-    spoken = identify(ledger.component_of(tree.keys())).events
+    spoken = identify(component_of(ledger.reading(), tree.keys())).events
     parts = _Parts(ledger)
     below: dict[str | None, list[str]] = {}
     parents = _parents(tree)

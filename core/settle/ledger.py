@@ -14,7 +14,7 @@ import msgspec
 
 from costspan.core.decide import Decision, RuleSet
 from costspan.core.join import Event
-from costspan.core.journal.records import Control, Policy
+from costspan.core.journal.records import Assignment, Close, Control, Policy
 from costspan.core.prices import PriceBook
 from costspan.core.schema import Observation
 
@@ -31,7 +31,7 @@ class LedgerBusy(LedgerError):
     """Another settler holds the lease; the records stay in the spool."""
 
 
-class Line(msgspec.Struct, frozen=True, array_like=True):
+class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where an amount of an event stands in the books. `effective_period` is YYYY-MM, UTC."""
 
     owner: str
@@ -42,19 +42,23 @@ class Line(msgspec.Struct, frozen=True, array_like=True):
     model: str
 
 
-class Amount(msgspec.Struct, frozen=True, array_like=True):
+class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cost and charge in pico-USD."""
 
     cost: int
     charge: int
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
+Posted = tuple[tuple[Line, Amount], ...]
+"""What is posted for an event: the sum of its entries on each line, in the order of lines."""
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event as it stands: its facts, its decision (None while open), what is posted for it."""
 
     event: Event
     decision: Decision | None = None
-    posted: tuple[tuple[Line, Amount], ...] = ()
+    posted: Posted = ()
 
 
 class Node(NamedTuple):
@@ -92,11 +96,15 @@ class Appended(NamedTuple):
 
 
 class Settlement(Protocol):
-    """One transaction of the settler that holds the lease. Leaving it normally commits it."""
+    """One transaction of the settler that holds the lease. Leaving it normally commits it.
 
-    def append(
-        self, observations: Collection[Observation], gateways: Sequence[str] = ()
-    ) -> Appended:
+    A ledger decides nothing and joins nothing: it finds observations by oid and events by id, by
+    the keys that `core.settle.keys` gives them, by parent, session and time.
+    """
+
+    # the journal
+
+    def append(self, observations: Collection[Observation]) -> Appended:
         """Keep observations; an oid already kept with the same payload is a duplicate."""
         ...
 
@@ -104,39 +112,38 @@ class Settlement(Protocol):
         """Keep control records; returns those not kept before."""
         ...
 
-    def component(
-        self,
-        seeds: Collection[Observation],
-        replaced: Collection[Observation] = (),
-        gateways: Sequence[str] = (),
-    ) -> list[Observation]:
-        """Every observation that identity could join with the seeds, the seeds included.
-
-        And what it could have joined with `replaced`, which are kept no longer.
-        """
+    def observations(self, oids: Collection[str]) -> Iterable[Observation]:
+        """The observations of these oids that are kept."""
         ...
+
+    def wait(self, keys: Collection[tuple[str, str]]) -> None:
+        """Make observations that speak of no event findable: (key, oid)."""
+        ...
+
+    def stop_waiting(self, keys: Collection[tuple[str, str]]) -> None:
+        """Forget that these waited: (key, oid)."""
+        ...
+
+    def waiting(self, keys: Collection[str]) -> set[str]:
+        """The oids that wait under any of these keys; perhaps some others, which do no harm."""
+        ...
+
+    # the events
 
     def settled(self, event_ids: Collection[str]) -> dict[str, Settled]:
         """The events of these ids that exist."""
         ...
 
-    def place(self, events: Collection[Settled], before: Collection[Settled]) -> None:
-        """Make events findable by their names, with their new facts.
-
-        `before` is what they replace: one that is not among the events is forgotten.
-        """
+    def indexed(self, keys: Collection[str]) -> dict[str, Settled]:
+        """The events under any of these keys; perhaps some others: look at their names."""
         ...
 
-    def save(self, events: Collection[Settled]) -> None:
-        """Keep what was decided and posted."""
+    def save(self, events: Collection[Settled], keys: Collection[tuple[str, str]]) -> None:
+        """Keep events as they stand, and index them: (key, event id). Keys are never taken away."""
         ...
 
-    def resolve(self, references: Collection[str]) -> dict[str, str]:
-        """Reference -> event id, by attempt id, else operation id, oid or span id (least event)."""
-        ...
-
-    def nodes(self, event_ids: Collection[str]) -> dict[str, Node]:
-        """What these events tell their descendants."""
+    def forget(self, event_ids: Collection[str]) -> None:
+        """Drop events that are none: everything that spoke of them speaks of others."""
         ...
 
     def children(self, names: Collection[str]) -> set[str]:
@@ -156,6 +163,18 @@ class Settlement(Protocol):
 
         Those that started at or before `until_ns`; one that nobody gave a time is the oldest.
         """
+        ...
+
+    def has_assignments(self) -> bool:
+        """Whether any event was ever assigned."""
+        ...
+
+    def assignments(self, names: Collection[str]) -> dict[str, Assignment]:
+        """Name -> the assignment in force, for those of these names that have one."""
+        ...
+
+    def closed_until(self) -> str | None:
+        """The last period that is closed (YYYY-MM); None if none is."""
         ...
 
     def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
@@ -190,6 +209,14 @@ class Settlement(Protocol):
         """Append postings and roll them up, in this transaction."""
         ...
 
+    def copy_postings(self, numbered: Collection[tuple[int, Posting]]) -> None:
+        """Append postings of another ledger under their own numbers, and roll them up (rebuild)."""
+        ...
+
+    def copied(self, event_ids: Collection[str] | None = None) -> dict[str, Posted]:
+        """Event id -> what copied postings sum up to, of events not saved yet (None: all such)."""
+        ...
+
     def cursors(self) -> dict[str, int]:
         """Sink -> number of the last posting that it has taken."""
         ...
@@ -208,6 +235,14 @@ class RollUp(NamedTuple):
 
     line: Line
     posted_period: str
+    cost: int
+    charge: int
+    events: int
+
+
+class Sum(NamedTuple):
+    """What lines add up to: pico-USD, and how often an event stands on one of them."""
+
     cost: int
     charge: int
     events: int
@@ -233,8 +268,48 @@ class Ledger(Protocol):
         """
         ...
 
-    def roll_ups(self, period: str | None = None) -> Iterator[RollUp]:
-        """Every line that an event stands on or an amount is left on."""
+    def roll_ups(
+        self,
+        period: str | None = None,
+        owner: str | None = None,
+        posted_period: str | None = None,
+    ) -> Iterator[RollUp]:
+        """Every line that an event stands on or an amount is left on.
+
+        Those of one effective period, of one owner, or posted in one period, where named.
+        """
+        ...
+
+    def added_up(self) -> Iterator[RollUp]:
+        """What `roll_ups` should say: the same lines, added up from the postings themselves."""
+        ...
+
+    def sums(
+        self,
+        by: Sequence[str],
+        *,
+        period: str | None = None,
+        owner: str | None = None,
+        since_day: str | None = None,
+        until_day: str | None = None,
+    ) -> Iterator[tuple[tuple[str, ...], Sum]]:
+        """The lines added up by some fields of `Line`, named as there ('' for no pool).
+
+        Those of one effective period, of one owner, of days from `since_day` on and before
+        `until_day` (YYYY-MM-DD; a line without day is before all), where named. An event that
+        stands on several lines of a group counts that often: `untold` has those events.
+        """
+        ...
+
+    def untold(self) -> Iterator[Settled]:
+        """The events of which the lines do not tell all, in no order.
+
+        Those open, swept, of unknown cost, or standing on several lines.
+        """
+        ...
+
+    def unknown(self, owner: str, period: str) -> int:
+        """How many events of unknown cost would stand in this period for this owner."""
         ...
 
     def events(self, ids: Collection[str] | None = None) -> Iterator[Settled]:
@@ -253,8 +328,8 @@ class Ledger(Protocol):
         """The events that a parent reference of this name could mean."""
         ...
 
-    def component_of(self, event_ids: Collection[str]) -> list[Observation]:
-        """Every observation that identity could join with these events."""
+    def reading(self) -> Settlement:
+        """The settler's look-ups, used only to read."""
         ...
 
     def postings(self, event_id: str) -> list[Posting]:
@@ -265,19 +340,28 @@ class Ledger(Protocol):
         """(number, posting) of those numbered higher than this, in order; committed ones only."""
         ...
 
+    def sealed(self, period: str, after: str | None = None) -> Iterator[tuple[int, Posting]]:
+        """(number, posting) of those posted up to and with `period`, and after period `after`."""
+        ...
+
     def cursors(self) -> dict[str, int]:
         """Sink -> number of the last posting that it has taken."""
+        ...
+
+    def closes(self) -> list[Close]:
+        """Every close, the earliest period first."""
         ...
 
     def problems(self) -> list[tuple[str, str, str]]:
         """(kind, oid, event id) of what posts nothing, or was refused."""
         ...
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, *names: str) -> dict[str, int]:
         """How many: observations, events, open, swept, unpriced, postings, refused, ….
 
-        An event is open, or swept, or somebody saw its end; `unpriced` and `unmeasured` are those
-        of unknown cost, swept ones included.
+        All of these, or those named: some take a look at every event. An event is open, or swept,
+        or somebody saw its end; `unpriced` and `unmeasured` are those of unknown cost, swept ones
+        included.
         """
         ...
 
@@ -312,7 +396,13 @@ def open_url(url: str, *, create: bool) -> Ledger:
     from costspan.core import hooks
 
     for implementation in hooks.plugins().hook.open_ledger.get_hookimpls():
-        ledger = cast("Ledger | None", implementation.function(url=url, create=create))
+        try:
+            ledger = cast("Ledger | None", implementation.function(url=url, create=create))
+        except (LedgerError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a stranger's plugin stops nobody else's ledgers
+            hooks.failed(implementation.plugin_name, "open_ledger", error)
+            continue
         if ledger is not None:
             return ledger
     scheme = url.partition(":")[0]

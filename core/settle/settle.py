@@ -1,38 +1,33 @@
 """The settlement of one batch of records: append, join, find what is dirty, decide, post.
 
-An event's decision reads its own facts, its ancestors, its session's directory row, and the policy
-in force. So a change dirties: the events of its own identity component; the descendants of an
-event whose tenant, session, parent, kind or names changed, misses included (a child is found by
-the name it looks for, whether anybody carries it yet or not); the events of a session whose owner
-changed, and theirs; and, for a new policy, the events it decides.
+An event's decision reads its own facts, its ancestors, its session's directory row, the assignment
+that names it, and the policy in force. So a change dirties: the events of its own identity
+component; the descendants of an event whose tenant, session, parent, kind or names changed, misses
+included (a child is found by the name it looks for, whether anybody carries it yet or not); the
+events of a session whose owner changed, and theirs; and, for a new policy, the events it decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from costspan.core.decide import Decision, Lineage, decide
+from costspan.core.decide import Lineage, decide
 from costspan.core.join import Event, identify, merge
-from costspan.core.join.identity import AUTHENTICATED
-from costspan.core.journal.records import Control, Policy, SessionOwner
+from costspan.core.join.identity import AUTHENTICATED, Identified
+from costspan.core.journal.records import Assignment, Control, Policy, SessionOwner
 from costspan.core.schema import Observation
-from costspan.core.settle.ledger import (
-    Amount,
-    Appended,
-    Line,
-    Node,
-    Posting,
-    Settled,
-    Settlement,
-)
+from costspan.core.settle.component import Component, component
+from costspan.core.settle.draft import Draft, node_of
+from costspan.core.settle.keys import keys_of_event, waiting_keys_of
+from costspan.core.settle.ledger import Posting, Settled, Settlement
 from costspan.core.settle.lineage import lineage_of
 from costspan.core.settle.policy import Policies
+from costspan.core.settle.posting import entries_of, target_of, withdrawal_of
 
-NO_PERIOD = "0000-00"
-"""The period of an event that nobody gave a time."""
+EVENTS_PER_DECISION = 5000
+"""So many dirty events are held at once: a new policy may dirty every event there is."""
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -57,15 +52,23 @@ def settle(
     gateways: tuple[str, ...] = (),
 ) -> Report:
     """Settle a batch. Nothing is written outside the settlement's transaction."""
+    controls = list(controls)
+    sessions = {record.session for record in controls if isinstance(record, SessionOwner)}
+    sessions.update([seen.session for seen in observations if seen.session and authenticates(seen)])
+    owners = settlement.session_owners(sessions)
     new_controls = settlement.append_control(controls)
-    appended = settlement.append(observations, gateways)
-    dirty = _rejoin(settlement, appended, gateways)
-    touched = (*appended.fresh, *appended.replaced)
-    dirty |= _dirtied_by_sessions(settlement, touched, new_controls)
+    appended = settlement.append(observations)
+    unsaid = {seen.session for seen in appended.replaced if seen.session and authenticates(seen)}
+    draft = Draft(settlement)
+    closed_until = settlement.closed_until()
+    lost = [*appended.replaced, *_assigned_anew(settlement, new_controls)]
+    joined = component(settlement, appended.fresh, lost, gateways)
+    dirty, entries = _rejoin(draft, joined, gateways, closed_until)
+    dirty |= _dirtied_by_sessions(draft, sessions, owners, unsaid)
     for record in new_controls:
         if isinstance(record, Policy):
             dirty |= settlement.started_since(record.effective_from)
-    postings = _decide(settlement, dirty)
+    postings = _decide(draft, dirty, entries, closed_until)
     return Report(
         observations=len(appended.fresh),
         duplicates=appended.duplicates,
@@ -75,113 +78,152 @@ def settle(
     )
 
 
-def _rejoin(settlement: Settlement, appended: Appended, gateways: tuple[str, ...]) -> set[str]:
-    """Join what the fresh observations touch; returns the events to decide again."""
-    if not appended.fresh:
-        return set()
-    component = settlement.component(appended.fresh, appended.replaced, gateways)
-    identified = identify(component, gateways)
-    events = {event_id: merge(event_id, spoken) for event_id, spoken in identified.events.items()}
-    before = settlement.settled(_possible_ids((*component, *appended.replaced)))
-    removed = before.keys() - events.keys()
+def _assigned_anew(settlement: Settlement, controls: Iterable[Control]) -> list[Observation]:
+    """What leads to the events that a new assignment names."""
+    names = [record.event for record in controls if isinstance(record, Assignment)]
+    phantoms = [Observation(attempt_id=name, operation_ids=(name,)) for name in names]
+    return [*phantoms, *settlement.observations(names)] if names else []
+
+
+def _rejoin(
+    draft: Draft, joined: Component, gateways: tuple[str, ...], closed_until: str | None
+) -> tuple[set[str], list[Posting]]:
+    """Join the component anew: (the events to decide again, entries that take events back)."""
+    if not joined.observations and not joined.events:
+        return set(), []
+    settlement = draft.settlement
+    before = joined.events
+    draft.read(before)
+    identified = identify(joined.observations, gateways)
+    spoken = identified.events
+    events = {event_id: merge(event_id, said) for event_id, said in spoken.items()}
+    if settlement.has_assignments():
+        _assign(settlement, events)
+    copied = settlement.copied(events.keys() - before.keys())
+    placed: set[str] = set()
     renamed: set[str] = set()
-    changed: list[Settled] = []
-    for event_id in events.keys() | before.keys():
+    for event_id, new in events.items():
         stood = before.get(event_id)
-        old = stood.event if stood is not None else None
-        new = events.get(event_id)
-        if new is not None and new != old:
-            changed.append(
-                Settled(event=new)
-                if stood is None
-                else Settled(event=new, decision=stood.decision, posted=stood.posted)
-            )
-        renamed |= _news(old, new)
-    _withdraw([before[event_id] for event_id in sorted(removed)], settlement)
-    placed = {each.event.id for each in changed}
-    settlement.place(changed, [before[each] for each in before if each in placed | removed])
-    problems: dict[str, list[tuple[str, str]]] = {seen.oid or "": [] for seen in component}
+        if stood is None:
+            changed = Settled(event=new, posted=copied.get(event_id, ()))
+            keys = keys_of_event(new, spoken[event_id], gateways)
+            renamed.update(new.names)
+        elif stood.event != new:
+            changed = Settled(event=new, decision=stood.decision, posted=stood.posted)
+            keys = keys_of_event(new, spoken[event_id], gateways, known=stood.event)
+            renamed.update(_news(stood.event, new))
+        else:
+            continue
+        draft.put(changed, keys)
+        placed.add(event_id)
+    entries: list[Posting] = []
+    for event_id in sorted(before.keys() - events.keys()):
+        gone = before[event_id]
+        entries += withdrawal_of(event_id, gone.posted, gone.event.facts.period, closed_until)
+        draft.remove(event_id)
+        renamed.update(gone.event.names)
+    _list_problems(settlement, joined, identified, gateways)
+    return placed | _descendants(draft, renamed), entries
+
+
+def _assign(settlement: Settlement, events: dict[str, Event]) -> None:
+    """An assignment's tenant stands above everything that was observed."""
+    named: dict[str, list[str]] = {}
+    for event_id, event in events.items():
+        for name in {event_id, *event.operation_names, *event.oid_names}:
+            named.setdefault(name, []).append(event_id)
+    found = settlement.assignments(named)
+    latest: dict[str, Assignment] = {}
+    for name, assignment in found.items():
+        for event_id in named[name]:
+            other = latest.get(event_id)
+            if other is None or order_of(other) < order_of(assignment):
+                latest[event_id] = assignment
+    for event_id, assignment in latest.items():
+        facts = msgspec.structs.replace(
+            events[event_id].facts,
+            tenant=assignment.tenant,
+            tenant_source="assignment",
+            members=None,
+        )
+        events[event_id] = msgspec.structs.replace(events[event_id], facts=facts)
+
+
+def order_of(assignment: Assignment) -> tuple[int, str, str, str]:
+    """The latest counts; of two at one moment the same one, whatever order they come in."""
+    return (assignment.recorded_at, assignment.tenant, assignment.by, assignment.reason)
+
+
+def _news(old: Event, new: Event) -> Iterable[str]:
+    """The names under which others would now read something else of an event."""
+    if node_of(old) != node_of(new):
+        return {*old.names, *new.names}
+    if old.operation_names == new.operation_names and old.span_names == new.span_names:
+        return set(new.oid_names).symmetric_difference(old.oid_names)
+    return set(new.names).symmetric_difference(old.names)
+
+
+def _list_problems(
+    settlement: Settlement,
+    joined: Component,
+    identified: Identified,
+    gateways: Sequence[str],
+) -> None:
+    """List what posts nothing and why; what speaks of no event waits to be found."""
+    events = identified.events
+    spoken_of = {seen.oid for spoken in events.values() for seen, _ in spoken}
+    wait: list[tuple[str, str]] = []
+    stop: list[tuple[str, str]] = []
+    for seen in joined.observations:
+        oid, attempt = seen.oid or "", seen.attempt_id
+        if oid not in spoken_of or (attempt is not None and attempt not in events):
+            # Also a gateway's client that met its attempt: more may be said of the client's own.
+            wait += [(key, oid) for key in waiting_keys_of(seen, gateways)]
+        elif oid in joined.waited:
+            stop += [(key, oid) for key in waiting_keys_of(seen, gateways)]
+    problems: dict[str, list[tuple[str, str]]] = {
+        seen.oid or "": [] for seen in joined.observations
+    }
     for oid in identified.unmatched:
         problems[oid].append(("unmatched", ""))
     for oid in identified.downstream:
         problems[oid].append(("unmatched_downstream", ""))
     for oid, event_id in identified.refused:
         problems[oid].append(("identity_conflict", event_id))
+    settlement.wait(wait)
+    settlement.stop_waiting(stop)
     settlement.list_problems(problems)
-    return placed | _descendants(settlement, renamed)
 
 
-def _possible_ids(component: Iterable[Observation]) -> set[str]:
-    """Every id an event of this component has now or had before."""
-    ids: set[str] = set()
-    for seen in component:
-        if seen.attempt_id is not None:
-            ids.add(seen.attempt_id)
-        ids.update(seen.operation_ids)
-        if seen.oid is not None:
-            ids.add(seen.oid)
-    return ids
-
-
-def _news(old: Event | None, new: Event | None) -> set[str]:
-    """The names under which others would now read something else of an event."""
-    old_names = set(old.names) if old is not None else set[str]()
-    new_names = set(new.names) if new is not None else set[str]()
-    if old is not None and new is not None and node_of(old) == node_of(new):
-        return old_names ^ new_names
-    return old_names | new_names
-
-
-def node_of(event: Event) -> Node:
-    """What an event tells its descendants."""
-    facts = event.facts
-    return Node(facts.tenant, facts.session, facts.parent, facts.kind)
-
-
-def _withdraw(gone: Collection[Settled], settlement: Settlement) -> None:
-    """Take back what was posted for events that turned out to be evidence on others."""
-    settlement.post(
-        [
-            Posting(each.event.id, line, _period(each.event, line), _minus(amount), -1)
-            for each in gone
-            for line, amount in each.posted
-        ]
-    )
-
-
-def _minus(amount: Amount) -> Amount:
-    return Amount(-amount.cost, -amount.charge)
-
-
-def _descendants(settlement: Settlement, names: set[str]) -> set[str]:
+def _descendants(draft: Draft, names: set[str]) -> set[str]:
     """Every event below one of these names."""
     found: set[str] = set()
     frontier = names
     while frontier:
-        children = settlement.children(frontier) - found
+        children = draft.settlement.children(frontier) - found
         found |= children
         frontier = set[str]()
-        for child in settlement.settled(children).values():
+        for child in draft.get(children).values():
             frontier.update(child.event.names)
     return found
 
 
 def _dirtied_by_sessions(
-    settlement: Settlement, touched: Iterable[Observation], controls: Iterable[Control]
+    draft: Draft, sessions: Collection[str], before: Mapping[str, str], unsaid: set[str]
 ) -> set[str]:
-    """The readers of the directory rows that authenticated evidence or an operator touched."""
-    sessions = {record.session for record in controls if isinstance(record, SessionOwner)}
-    sessions |= {seen.session for seen in touched if seen.session and authenticates_session(seen)}
-    if not sessions:
+    """The readers of the directory rows that say another owner than before, or may do so."""
+    now = draft.settlement.session_owners(sessions)
+    changed = unsaid.union([each for each in sessions if now.get(each) != before.get(each)])
+    if not changed:
         return set()
-    members = settlement.in_sessions(sessions)
+    members = draft.settlement.in_sessions(changed)
     names: set[str] = set()
-    for member in settlement.settled(members).values():
+    for member in draft.get(members).values():
         names.update(member.event.names)
-    return members | _descendants(settlement, names)
+    return members | _descendants(draft, names)
 
 
-def authenticates_session(seen: Observation) -> bool:
+def authenticates(seen: Observation) -> bool:
     """Whether this observation is evidence of whose its session is."""
     return (
         seen.session is not None
@@ -191,100 +233,58 @@ def authenticates_session(seen: Observation) -> bool:
     )
 
 
-def _decide(settlement: Settlement, dirty: set[str]) -> int:
-    """Decide every dirty event and post the differences; returns how many were posted."""
-    if not dirty:
-        return 0
-    policies = Policies(settlement)
-    events = settlement.settled(dirty)
-    lineages = _lineages(settlement, events)
-    postings: list[Posting] = []
-    saved: list[Settled] = []
-    for event_id in sorted(events):
-        before = events[event_id]
-        event = before.event
-        decision = None
-        if not event.is_open:
-            rules, prices = policies.at(event)
-            decision = decide(event, lineages[event_id], rules, prices)
-        target = _target(event, decision)
-        postings += _difference(event, dict(before.posted), target)
-        after = Settled(event=event, decision=decision, posted=tuple(sorted_lines(target)))
-        if after != before:
-            saved.append(after)
-    settlement.save(saved)
-    settlement.post(postings)
-    return len(postings)
+def _decide(draft: Draft, dirty: set[str], entries: list[Posting], closed_until: str | None) -> int:
+    """Decide every dirty event, write all of them, and post the differences; how many entries."""
+    policies = Policies(draft.settlement)
+    ordered = sorted(dirty)
+    posted = 0
+    for at in range(0, max(1, len(ordered)), EVENTS_PER_DECISION):
+        events = {
+            event_id: each
+            for event_id, each in draft.get(ordered[at : at + EVENTS_PER_DECISION]).items()
+            if not each.event.is_open or each.decision is not None or each.posted
+        }
+        lineages = _lineages(draft, events)
+        for event_id, before in events.items():
+            event = before.event
+            decision = None
+            if not event.is_open:
+                rules, prices = policies.at(event)
+                decision = decide(event, lineages[event_id], rules, prices)
+            target = target_of(event, decision)
+            entries += entries_of(event, before.posted, target, closed_until)
+            draft.put(Settled(event=event, decision=decision, posted=target))
+        posted += len(entries)
+        draft.write()
+        draft.settlement.post(entries)
+        entries = []
+    return posted
 
 
-def _lineages(settlement: Settlement, events: dict[str, Settled]) -> dict[str, Lineage]:
+def withdraw_copied(settlement: Settlement) -> int:
+    """After a rebuild: take back what copied postings left for events that are none any more."""
+    closed_until = settlement.closed_until()
+    entries: list[Posting] = []
+    copied = settlement.copied()
+    for event_id, posted in copied.items():
+        entries += withdrawal_of(event_id, posted, None, closed_until)
+    settlement.post(entries)
+    settlement.forget(copied)
+    return len(entries)
+
+
+def _lineages(draft: Draft, events: Mapping[str, Settled]) -> Mapping[str, Lineage]:
     """The lineage of each event, its ancestors looked up level by level."""
     nodes = {event_id: node_of(each.event) for event_id, each in events.items()}
     resolved: dict[str, str] = {}
     frontier = nodes
     while frontier:
         references = {node.parent for node in frontier.values() if node.parent is not None}
-        found = settlement.resolve(references - resolved.keys())
+        found = draft.resolve(references - resolved.keys())
         resolved.update(found)
-        frontier = settlement.nodes(set(found.values()) - nodes.keys())
+        above = draft.get(set(found.values()) - nodes.keys())
+        frontier = {event_id: node_of(each.event) for event_id, each in above.items()}
         nodes.update(frontier)
     sessions = {node.session for node in nodes.values() if node.session is not None}
-    owners = settlement.session_owners(sessions) if sessions else {}
+    owners = draft.settlement.session_owners(sessions) if sessions else {}
     return {event_id: lineage_of(event_id, nodes, resolved, owners) for event_id in events}
-
-
-def _target(event: Event, decision: Decision | None) -> dict[Line, Amount]:
-    """What should stand in the books for an event: nothing while open or unknown."""
-    if decision is None or decision.cost is None or not decision.is_money:
-        return {}
-    period, day = _effective(event, decision)
-    model = event.facts.executed_model or event.facts.requested_model or ""
-    return {
-        Line(share.owner, share.bucket, share.pool, period, day, model): Amount(
-            share.cost, share.charge
-        )
-        for share in decision.shares
-    }
-
-
-def _effective(event: Event, decision: Decision) -> tuple[str, str]:
-    """(period, day) an event belongs to: its start's, for a batch its completion's; UTC."""
-    facts = event.facts
-    at = event.at_ns
-    if decision.cause == "batch":
-        at = facts.ended_at or at
-    if at is None:
-        return facts.effective_period or facts.period or NO_PERIOD, ""
-    day = datetime.fromtimestamp(at // 10**9, UTC).date().isoformat()
-    return facts.effective_period or day[:7], day
-
-
-def _period(event: Event, line: Line) -> str:
-    """The period an entry is posted in: the effective one, unless an import says otherwise."""
-    return event.facts.period or line.effective_period
-
-
-def _difference(
-    event: Event, posted: dict[Line, Amount], target: dict[Line, Amount]
-) -> list[Posting]:
-    """Target - posted, line by line; a line that comes or goes is an entry even at zero."""
-    entries: list[Posting] = []
-    nothing = Amount(0, 0)
-    for line in sorted(posted.keys() | target.keys(), key=_line_order):
-        was, now = posted.get(line), target.get(line)
-        if was == now:
-            continue
-        old, new = was or nothing, now or nothing
-        change = Amount(new.cost - old.cost, new.charge - old.charge)
-        stands = (now is not None) - (was is not None)
-        entries.append(Posting(event.id, line, _period(event, line), change, stands))
-    return entries
-
-
-def sorted_lines(target: dict[Line, Amount]) -> list[tuple[Line, Amount]]:
-    """The lines of an event in one order."""
-    return sorted(target.items(), key=lambda item: _line_order(item[0]))
-
-
-def _line_order(line: Line) -> tuple[str, ...]:
-    return (line.owner, line.bucket, line.pool or "", line.effective_period, line.day, line.model)

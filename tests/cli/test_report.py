@@ -188,7 +188,7 @@ def test_unpriced_and_why(empty: Desk) -> None:
 
 def test_books_that_do_not_balance_are_not_shown_as_good(shop: Desk) -> None:
     with sqlite3.connect(shop.ledger) as connection:
-        connection.execute("UPDATE rollup SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
+        connection.execute("UPDATE lines SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
     connection.close()
     ran = shop.run("report")
     assert ran.code == 1

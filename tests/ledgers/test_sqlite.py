@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from costspan.core import counters
 from costspan.core.config import Config
 from costspan.core.decide import load_profile
 from costspan.core.drain import add_observations, drain
-from costspan.core.journal.records import Policy, SessionOwner
+from costspan.core.journal.records import Counts, Policy, Refusals, SessionOwner
 from costspan.core.money import PICO
 from costspan.core.rebuild import nets, rebuild
 from costspan.core.recorder import Recorder
@@ -115,7 +116,7 @@ def test_roll_ups_are_the_same_in_any_batching(
             found = [(each.cost, each.charge) for each in ledger.roll_ups()]
             total = tuple(map(sum, zip(*amounts, strict=True))) if amounts else (0, 0)
             assert found == ([total] if any(total) else [])
-            sql = "SELECT cost_usd, cost_pico, charge_usd, charge_pico FROM rollup"
+            sql = "SELECT cost_usd, cost_pico, charge_usd, charge_pico FROM lines"
             rows.append(ledger.connection.execute(sql).fetchall())  # type: ignore[attr-defined]
     assert rows[0] == rows[1]
 
@@ -196,7 +197,7 @@ def test_another_schema_version_is_refused_and_named(ledger: Ledger, path: Path)
     with closing(sqlite3.connect(path)) as foreign, foreign:
         foreign.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     for create in (True, False):
-        with pytest.raises(LedgerError, match="schema version 99, this costspan reads 1"):
+        with pytest.raises(LedgerError, match="schema version 99, this costspan reads 2"):
             open_url(f"sqlite:///{path}", create=create)
 
 
@@ -339,3 +340,59 @@ def test_rebuilding_gives_the_same_books(tmp_path: Path) -> None:
         pytest.raises(sqlite3.IntegrityError),
     ):
         foreign.execute("DELETE FROM postings")
+
+
+def test_a_writer_may_number_more_records_than_an_epoch_has(ledger: Ledger) -> None:
+    numbers = [1, 2**32 - 1, 2**32, 2**33 + 5, 10**17]
+    keep(ledger, *(flat(number) for number in numbers))
+    keep(ledger, *(flat(number) for number in numbers))
+    assert [each.oid for each in ledger.journal()] == [f"w:{number}" for number in numbers]
+    assert ledger.writers() == [("w", 10**17, len(numbers))]
+    assert nets(ledger)["acme", "direct", "0000-00"][0] == len(numbers) * PICO
+
+
+def test_a_new_line_of_the_books_is_forgotten_when_its_settlement_fails(ledger: Ledger) -> None:
+    with contextlib.suppress(ZeroDivisionError), ledger.settling(1) as settlement:
+        settle(settlement, [flat(1)])
+        raise ZeroDivisionError
+    keep(ledger, flat(2))
+    assert nets(ledger) == {("acme", "direct", "0000-00"): (PICO, PICO)}
+    (event,) = ledger.events()
+    assert event.decision is not None
+    assert event.decision.rules == ("O4", "C6")
+
+
+def test_the_lines_of_the_books_keep_their_names(ledger: Ledger, path: Path) -> None:
+    keep(ledger, flat(1))
+    refused = pytest.raises(sqlite3.IntegrityError, match="keep their names")
+    with closing(sqlite3.connect(path)) as foreign, refused:
+        foreign.execute("UPDATE lines SET owner = 'globex'")
+
+
+def test_an_open_ledger_notices_that_another_rebuilt_the_books(ledger: Ledger, path: Path) -> None:
+    """Rulings and lines are named by numbers, which are others after a rebuild."""
+    keep(ledger, flat(1), flat(2, cause="safety", initiator="platform"))
+    keep(ledger, flat(3, executed_model="other"))
+    settings = Config(ledger=str(path), spool=path.parent)
+    with closing(open_url(f"sqlite:///{path}", create=True)) as other:
+        keep(other, flat(1, "5", attempt="a9"))  # a conflict: the journal comes in another order
+        before = {each.event.id: each.decision for each in other.events()}
+    assert {each.event.id: each.decision for each in ledger.events()} == before
+    rebuild(settings)
+    assert {each.event.id: each.decision for each in ledger.events()} == before
+    keep(ledger, flat(4, executed_model="other"))
+    lines = {(each.line.model, each.cost) for each in ledger.roll_ups()}
+    assert ("other", 2 * PICO) in lines
+    assert list(ledger.roll_ups()) == list(ledger.added_up())
+
+
+def test_refusals_of_every_process_are_counted(ledger: Ledger) -> None:
+    with ledger.settling(1) as settlement:
+        settlement.append_control(
+            [
+                Refusals("old", {"disk:28": 2}, 1),
+                Counts("new", {"refused:disk:28": 3, "ladder:held": 7}, 1),
+                Counts("new", {"refused:disk:28": 1}, 1),
+            ]
+        )
+    assert ledger.counts("refused") == {"refused": 5}

@@ -1,34 +1,41 @@
-"""The journal's tables: observations by oid, control records, and the links that join them."""
+"""The journal's tables: observations by oid, control records, and what follows from those alone."""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from costspan.core.join.identity import goes_by_response, own_part
-from costspan.core.journal.records import Control, Policy, Refusals, SessionOwner
-from costspan.core.schema import Observation, canonical
+from costspan.core.journal.records import (
+    Assignment,
+    Close,
+    Control,
+    Counts,
+    Policy,
+    Refusals,
+    SessionOwner,
+)
+from costspan.core.schema import Observation, canonical, oid_of
 from costspan.core.settle.ledger import Appended
-from costspan.core.settle.settle import authenticates_session
+from costspan.core.settle.settle import authenticates
 from costspan.plugins.ledgers.sqlite.rows import (
+    EPOCH_BITS,
+    epoch_of,
     normal,
     observation_of,
     payload_of,
     select_in,
+    seq_of,
     split_oid,
 )
 
+Kept = Policy | SessionOwner | Assignment | Close
+"""The control records that are kept one by one."""
 _encode_control = msgspec.msgpack.Encoder().encode
-_decode_control = msgspec.msgpack.Decoder(Policy | SessionOwner).decode
-OPERATION, RESPONSE, _BY_RESPONSE = "o:", "r:", "R:"
-"""Responses are found by the provider's own part of their ids: a gateway's client knows no more."""
-LOOSE = "\t"
-"""Begins the link to an observation without an attempt; no attempt id begins so: ids are printable.
-"""
+_decode_control = msgspec.msgpack.Decoder(Kept).decode
 
 
 class JournalTables:
@@ -36,58 +43,100 @@ class JournalTables:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._writer_ids: dict[str, int] = {}
+        self._writer_ids: dict[tuple[str, int], int | None] = {}
 
-    # --- the journal ---------------------------------------------------------------------------
+    # --- observations --------------------------------------------------------------------------
 
-    def append(
-        self, observations: Collection[Observation], gateways: Sequence[str] = ()
-    ) -> Appended:
+    def append(self, observations: Collection[Observation]) -> Appended:
         """Keep observations; an oid already kept with the same payload is a duplicate."""
-        fresh: dict[tuple[int, int], Observation] = {}
-        replaced: list[Observation] = []
-        duplicates = conflicts = 0
+        numbered: list[tuple[int, Observation]] = []
         for given in observations:
             seen = normal(given)
-            writer, seq = split_oid(seen.oid or "")
-            key = (self._writer_id(writer), seq)
-            stored = None if key in fresh else self._held(key, writer)
-            held = stored or fresh.get(key)
+            numbered.append((self._row_id(seen, create=True), seen))
+        stored = dict(self._rows({number for number, _ in numbered}))
+        fresh: dict[int, Observation] = {}
+        replaced: list[Observation] = []
+        duplicates = conflicts = 0
+        for number, seen in numbered:
+            kept = stored.get(number)
+            held = fresh.get(number) or kept
             if held is None:
-                fresh[key] = seen
+                fresh[number] = seen
             elif held == seen or _hash(held) == _hash(seen):
                 duplicates += 1
             else:
                 conflicts += 1
                 winner, loser = sorted((held, seen), key=_hash)
-                self._keep_loser(key, loser)
+                self._keep_loser(number, loser)
                 if winner is seen:
-                    fresh[key] = seen
-                    if stored is not None:
-                        self._withdraw(key, stored)
-                        replaced.append(stored)
-        self._insert(fresh, gateways)
+                    fresh[number] = seen
+                    if held is kept:
+                        self._withdraw(number, held)
+                        replaced.append(held)
+        self._insert(fresh, [number for number in fresh if number not in stored])
         return Appended(list(fresh.values()), replaced, duplicates, conflicts)
 
-    def _held(self, key: tuple[int, int], writer: str) -> Observation | None:
-        sql = "SELECT payload FROM journal WHERE writer = ? AND seq = ?"
-        row = self._db.execute(sql, key).fetchone()
-        return observation_of(writer, key[1], row[0]) if row else None
+    def observations(self, oids: Collection[str]) -> Iterable[Observation]:
+        """The observations of these oids that are kept."""
+        numbers: list[int] = []
+        for oid in oids:
+            writer, seq = split_oid(oid)
+            number = self._number(writer, seq, create=False)
+            if number is not None:
+                numbers.append(number)
+        return [seen for _, seen in self._rows(numbers)] if numbers else []
 
-    def _keep_loser(self, key: tuple[int, int], loser: Observation) -> None:
+    def _rows(self, numbers: Collection[int]) -> Iterator[tuple[int, Observation]]:
+        """(row id, observation) of the rows there are."""
+        sql = "SELECT id, payload FROM journal WHERE id IN ({keys})"
+        rows = list(select_in(self._db, sql, sorted(numbers)))
+        names = self._names({number >> EPOCH_BITS for number, _ in rows})
+        for number, payload in rows:
+            writer, epoch = names[number >> EPOCH_BITS]
+            yield number, observation_of(writer, seq_of(epoch, number), payload)
+
+    def _names(self, writer_ids: Collection[int]) -> dict[int, tuple[str, int]]:
+        sql = "SELECT id, name, epoch FROM writers WHERE id IN ({keys})"
+        return {row[0]: (row[1], row[2]) for row in select_in(self._db, sql, writer_ids)}
+
+    def _row_id(self, seen: Observation, *, create: bool) -> int:
+        """The row of an observation in its normal form."""
+        writer, seq = seen.writer, seen.seq
+        if writer is None or seq is None or writer == seen.oid:
+            writer, seq = split_oid(oid_of(seen))
+        number = self._number(writer, seq, create=create)
+        assert number is not None
+        return number
+
+    def _number(self, writer: str, seq: int, *, create: bool) -> int | None:
+        epoch, low = epoch_of(seq)
+        key = (writer, epoch)
+        known = self._writer_ids.get(key)
+        if known is None:
+            if create:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO writers (name, epoch, greatest, kept)"
+                    " VALUES (?, ?, 0, 0)",
+                    key,
+                )
+            sql = "SELECT id FROM writers WHERE name = ? AND epoch = ?"
+            row = self._db.execute(sql, key).fetchone()
+            if row is None:
+                return None
+            known = self._writer_ids[key] = int(row[0])
+        return known << EPOCH_BITS | low
+
+    def _keep_loser(self, number: int, loser: Observation) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?, ?)",
-            (*key, _hash(loser), payload_of(loser)),
+            "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?)",
+            (number, _hash(loser), payload_of(loser)),
         )
         self._db.execute("INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,))
 
-    def _withdraw(self, key: tuple[int, int], loser: Observation) -> None:
-        """Take out of the journal what lost its oid to another payload, and its evidence.
-
-        Its links may stay: they only say where to look.
-        """
-        self._db.execute("DELETE FROM journal WHERE writer = ? AND seq = ?", key)
-        if authenticates_session(loser):
+    def _withdraw(self, number: int, loser: Observation) -> None:
+        """Take out of the journal what lost its oid to another payload, and its evidence."""
+        self._db.execute("DELETE FROM journal WHERE id = ?", (number,))
+        if authenticates(loser):
             row = (loser.session, loser.tenant)
             self._db.execute(
                 """UPDATE directory SET witnesses = witnesses - 1
@@ -100,156 +149,118 @@ class JournalTables:
                 row,
             )
 
-    def _insert(
-        self, fresh: Mapping[tuple[int, int], Observation], gateways: Sequence[str]
-    ) -> None:
+    def _insert(self, fresh: dict[int, Observation], new: list[int]) -> None:
         self._db.executemany(
-            "INSERT INTO journal (writer, seq, attempt, payload) VALUES (?, ?, ?, ?)",
-            [(*key, seen.attempt_id, payload_of(seen)) for key, seen in fresh.items()],
+            "INSERT INTO journal VALUES (?, ?)",
+            [(number, payload_of(seen)) for number, seen in sorted(fresh.items())],
         )
-        links: set[tuple[str, str]] = set()
+        grown: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+        for number in new:
+            counts = grown[number >> EPOCH_BITS]
+            counts[0] = max(counts[0], number & (1 << EPOCH_BITS) - 1)
+            counts[1] += 1
+        self._db.executemany(
+            "UPDATE writers SET greatest = max(greatest, ?), kept = kept + ? WHERE id = ?",
+            [(*counts, writer) for writer, counts in grown.items()],
+        )
         sessions: Counter[tuple[str, str]] = Counter()
-        for (writer, seq), seen in fresh.items():
-            target = seen.attempt_id or f"{LOOSE}{writer}:{seq}"
-            links.update((OPERATION + operation, target) for operation in seen.operation_ids)
-            if seen.response_id is not None:
-                own = own_part(seen.response_id)
-                links.add((RESPONSE + own, target))
-                if goes_by_response(seen, gateways):
-                    links.add((_BY_RESPONSE + own, target))
-            if authenticates_session(seen):
-                sessions[seen.session or "", seen.tenant or ""] += 1
-        self._db.executemany("INSERT OR IGNORE INTO links VALUES (?, ?)", sorted(links))
+        for seen in fresh.values():
+            if seen.session is not None and authenticates(seen):
+                sessions[seen.session, seen.tenant or ""] += 1
         self._db.executemany(
             """INSERT INTO directory VALUES (?, ?, 'evidence', 0, ?)
                ON CONFLICT DO UPDATE SET witnesses = witnesses + excluded.witnesses""",
             [(*session, witnesses) for session, witnesses in sorted(sessions.items())],
         )
 
-    def _writer_id(self, name: str) -> int:
-        known = self._writer_ids.get(name)
-        if known is None:
-            self._db.execute("INSERT OR IGNORE INTO writers (name) VALUES (?)", (name,))
-            row = self._db.execute("SELECT id FROM writers WHERE name = ?", (name,)).fetchone()
-            known = self._writer_ids[name] = int(row[0])
-        return known
+    # --- control records -----------------------------------------------------------------------
 
     def append_control(self, records: Iterable[Control]) -> list[Control]:
         """Keep control records; returns those not kept before."""
         new: list[Control] = []
         for record in records:
-            if isinstance(record, Refusals):
-                self._db.executemany(
-                    """INSERT INTO refusals VALUES (?, ?, ?) ON CONFLICT DO UPDATE
-                       SET refused = max(refused, excluded.refused)""",
-                    [(record.writer, reason, times) for reason, times in record.counts.items()],
-                )
-            if not isinstance(record, (Policy, SessionOwner)):
-                continue
-            payload = _encode_control(record)
-            sha256 = hashlib.sha256(payload).hexdigest()
-            before = self._db.total_changes
-            self._db.execute(
-                "INSERT OR IGNORE INTO controls (sha256, kind, payload) VALUES (?, ?, ?)",
-                (sha256, type(record).__name__, payload),
-            )
-            if self._db.total_changes == before:
-                continue
-            if isinstance(record, SessionOwner):
-                self._db.execute(
-                    """INSERT INTO directory VALUES (?, ?, 'operator', ?, 1)
-                       ON CONFLICT DO UPDATE
-                       SET recorded_at = max(recorded_at, excluded.recorded_at)""",
-                    (record.session, record.tenant, record.recorded_at),
-                )
-            new.append(record)
+            if isinstance(record, Refusals | Counts):
+                self._count(record.writer, type(record).__name__, record.counts)
+            elif isinstance(record, Kept) and self._keep_control(record):
+                new.append(record)
         return new
 
-    def kept_controls(self) -> list[Policy | SessionOwner]:
-        """The control records kept, in the order they came."""
-        return [
-            _decode_control(row[0])
-            for row in self._db.execute("SELECT payload FROM controls ORDER BY id")
-        ]
+    def _count(self, writer: str, kind: str, counts: dict[str, int]) -> None:
+        self._db.executemany(
+            """INSERT INTO counted VALUES (?, ?, ?, ?)
+               ON CONFLICT DO UPDATE SET times = max(times, excluded.times)""",
+            [(writer, kind, name, times) for name, times in counts.items()],
+        )
 
-    # --- identity ------------------------------------------------------------------------------
+    def _keep_control(self, record: Kept) -> bool:
+        payload = _encode_control(record)
+        before = self._db.total_changes
+        self._db.execute(
+            "INSERT OR IGNORE INTO controls (sha256, kind, payload) VALUES (?, ?, ?)",
+            (hashlib.sha256(payload).hexdigest(), type(record).__name__, payload),
+        )
+        if self._db.total_changes == before:
+            return False
+        if isinstance(record, SessionOwner):
+            self._db.execute(
+                """INSERT INTO directory VALUES (?, ?, 'operator', ?, 1)
+                   ON CONFLICT DO UPDATE
+                   SET recorded_at = max(recorded_at, excluded.recorded_at)""",
+                (record.session, record.tenant, record.recorded_at),
+            )
+        if isinstance(record, Assignment):
+            self._db.execute(
+                "INSERT OR IGNORE INTO assignments VALUES (?, ?, ?, ?, ?)",
+                (record.event, record.recorded_at, record.tenant, record.by, record.reason),
+            )
+        return True
 
-    def component(
-        self,
-        seeds: Collection[Observation],
-        replaced: Collection[Observation] = (),
-        gateways: Sequence[str] = (),
-    ) -> list[Observation]:
-        """Everything joined with the seeds through attempts, operations and response ids.
+    def kept_controls(self, kind: str | None = None) -> list[Kept]:
+        """The control records kept, all or of one kind, in the order they came."""
+        sql = "SELECT payload FROM controls WHERE ? IS NULL OR kind = ? ORDER BY id"
+        return [_decode_control(row[0]) for row in self._db.execute(sql, (kind, kind))]
 
-        And what `replaced` had been joined with, which are kept no longer.
-        """
-        found: dict[str, Observation] = {
-            seen.oid: seen for seen in seeds if seen.attempt_id is None and seen.oid is not None
-        }
-        asked: set[str] = set()
-        attempts: set[str] = set()
-        frontier: Iterable[Observation] = (*seeds, *replaced)
-        while frontier:
-            keys: set[str] = set()
-            new_attempts: set[str] = set()
-            loose: set[str] = set()
-            for seen in frontier:
-                keys |= _keys(seen, gateways)
-                if seen.attempt_id is not None:
-                    new_attempts.add(seen.attempt_id)
-            for (target,) in select_in(
-                self._db, "SELECT target FROM links WHERE key IN ({keys})", keys - asked
-            ):
-                (loose if target.startswith(LOOSE) else new_attempts).add(target)
-            asked |= keys
-            new_attempts -= attempts
-            attempts |= new_attempts
-            frontier = []
-            for seen in (*self._of_attempts(new_attempts), *self._loose(loose)):
-                if seen.oid is not None and seen.oid not in found:
-                    found[seen.oid] = seen
-                    frontier.append(seen)
-        return list(found.values())
+    def policies(self) -> list[Policy]:
+        """Every policy record, oldest `effective_from` first."""
+        found = [each for each in self.kept_controls("Policy") if isinstance(each, Policy)]
+        return sorted(found, key=lambda policy: policy.effective_from)
 
-    def _of_attempts(self, attempts: Collection[str]) -> Iterator[Observation]:
+    def closes(self) -> list[Close]:
+        """Every close, the earliest period first."""
+        found = [each for each in self.kept_controls("Close") if isinstance(each, Close)]
+        return sorted(found, key=lambda close: close.period)
+
+    def closed_until(self) -> str | None:
+        """The last period that is closed (YYYY-MM); None if none is."""
+        return max((close.period for close in self.closes()), default=None)
+
+    def has_assignments(self) -> bool:
+        """Whether any event was ever assigned."""
+        return self._db.execute("SELECT 1 FROM assignments LIMIT 1").fetchone() is not None
+
+    def assignments(self, names: Collection[str]) -> dict[str, Assignment]:
+        """Name -> the assignment in force, for those of these names that have one."""
         sql = """
-            SELECT name, seq, payload FROM journal JOIN writers ON writers.id = journal.writer
-            WHERE attempt IN ({keys})"""
-        for name, seq, payload in select_in(self._db, sql, attempts):
-            yield observation_of(name, seq, payload)
+            SELECT event, tenant, by, reason, recorded_at FROM assignments WHERE event IN ({keys})
+            ORDER BY recorded_at, tenant, by, reason"""
+        return {row[0]: Assignment(*row) for row in select_in(self._db, sql, names)}
 
-    def _loose(self, targets: Collection[str]) -> Iterator[Observation]:
-        for target in targets:
-            writer, seq = target[1:].split(":")
-            row = self._db.execute(
-                """SELECT name, seq, payload FROM journal JOIN writers ON writers.id = writer
-                   WHERE writer = ? AND seq = ?""",
-                (int(writer), int(seq)),
-            ).fetchone()
-            if row is not None:
-                yield observation_of(*row)
-
-    def observations(self, oids: Iterable[str]) -> Iterator[Observation]:
-        """The observations of these oids that are kept."""
-        for oid in oids:
-            writer, seq = split_oid(oid)
-            row = self._db.execute(
-                """SELECT payload FROM journal JOIN writers ON writers.id = writer
-                   WHERE name = ? AND seq = ?""",
-                (writer, seq),
-            ).fetchone()
-            if row is not None:
-                yield observation_of(writer, seq, row[0])
-
-
-def _keys(seen: Observation, gateways: Sequence[str]) -> set[str]:
-    """The links that lead from an observation to others it could be joined with."""
-    keys = {OPERATION + operation for operation in seen.operation_ids}
-    if seen.response_id is not None:
-        found_by = RESPONSE if goes_by_response(seen, gateways) else _BY_RESPONSE
-        keys.add(found_by + own_part(seen.response_id))
-    return keys
+    def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
+        """The operator's latest row; else the evidence, where it is of one mind."""
+        sql = """
+            SELECT session, source, tenant FROM directory WHERE session IN ({keys})
+            ORDER BY source, recorded_at, tenant"""
+        evidence: dict[str, set[str]] = {}
+        owners: dict[str, str] = {}
+        for session, source, tenant in select_in(self._db, sql, sessions):
+            if source == "operator":
+                owners[session] = tenant
+            else:
+                evidence.setdefault(session, set()).add(tenant)
+        for session, tenants in evidence.items():
+            if len(tenants) == 1 and session not in owners:
+                (owners[session],) = tenants
+        return owners
 
 
 def _hash(seen: Observation) -> str:

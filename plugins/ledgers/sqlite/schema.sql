@@ -1,30 +1,31 @@
--- The books of costspan in SQLite, schema version 1.
--- journal, controls, conflicts and postings are only ever added to. events, names, links,
--- directory, problems and rollup are derived from them and can be rebuilt.
+-- The books of costspan in SQLite, schema version 2.
+-- journal, controls, conflicts and postings are only ever added to. events, keys, waiting, lines,
+-- directory, assignments, problems and rulings follow from them and can be rebuilt.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO meta VALUES ('schema_version', '1');
+INSERT INTO meta VALUES ('schema_version', '2');
+INSERT INTO meta VALUES ('rebuilt', '0');       -- how often: lines are numbered anew each time
 
-CREATE TABLE writers (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-
--- One observation a row; (writer, seq) is its oid. `attempt` finds the others of its attempt.
-CREATE TABLE journal (
+-- A writer's records 0 to 2**32 - 1 are its epoch 0, and so on; an oid that no writer numbered is
+-- a writer of its own, epoch -1. `greatest` and `kept` say whether numbers are missing.
+CREATE TABLE writers (
     id INTEGER PRIMARY KEY,
-    writer INTEGER NOT NULL REFERENCES writers,
-    seq INTEGER NOT NULL,
-    attempt TEXT,
-    payload BLOB NOT NULL,
-    UNIQUE (writer, seq)
+    name TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    greatest INTEGER NOT NULL,
+    kept INTEGER NOT NULL,
+    UNIQUE (name, epoch)
 ) STRICT;
-CREATE INDEX journal_attempt ON journal (attempt) WHERE attempt IS NOT NULL;
+
+-- One observation a row. Its id is its oid: the writer, then 32 bits of its number.
+CREATE TABLE journal (id INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
 
 -- Another payload under an oid that was taken: the one with the smaller hash is in the journal.
 CREATE TABLE conflicts (
-    writer INTEGER NOT NULL,
-    seq INTEGER NOT NULL,
+    observation INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
     payload BLOB NOT NULL,
-    PRIMARY KEY (writer, seq, sha256)
+    PRIMARY KEY (observation, sha256)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE controls (
@@ -33,14 +34,6 @@ CREATE TABLE controls (
     kind TEXT NOT NULL,
     payload BLOB NOT NULL
 ) STRICT;
-
--- 'o:' operation id, 'r:' response id -> attempt id, or tab + 'writer:seq' of one that names none;
--- 'R:' response id -> only observations whose event is found by their response id.
-CREATE TABLE links (
-    key TEXT NOT NULL,
-    target TEXT NOT NULL,
-    PRIMARY KEY (key, target)
-) STRICT, WITHOUT ROWID;
 
 CREATE TABLE directory (
     session TEXT NOT NULL,
@@ -51,21 +44,33 @@ CREATE TABLE directory (
     PRIMARY KEY (session, source, tenant)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE assignments (
+    event TEXT NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    tenant TEXT NOT NULL,
+    by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    PRIMARY KEY (event, recorded_at, tenant, by, reason)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE rule_sets (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE price_books (
     sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT, content BLOB NOT NULL
 ) STRICT;
 
+-- What the tables of rules say of one combination of features: the same for thousands of events.
+-- Its id is the first half of the digest that is its key.
+CREATE TABLE rulings (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, content BLOB NOT NULL)
+STRICT;
+
 CREATE TABLE events (
-    id TEXT PRIMARY KEY,
-    is_attempt INTEGER NOT NULL,
-    status TEXT NOT NULL,          -- open | posted | unpriced | unmeasured | not_money
-    awaits TEXT,                   -- call | batch: what an open event waits for
+    n INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,          -- open | posted | split | unpriced | unmeasured | not_money
+    about TEXT,                    -- open: what it waits for; of unknown cost: "PERIOD OWNER"
     is_swept INTEGER NOT NULL,     -- 1: it started, nobody saw its end, and it was given up
-    tenant TEXT,
     session TEXT,
     parent TEXT,
-    kind TEXT,
     started_at INTEGER,            -- or the best that is known of when it was
     request_id TEXT,
     trace_id TEXT,
@@ -75,30 +80,51 @@ CREATE INDEX events_parent ON events (parent) WHERE parent IS NOT NULL;
 CREATE INDEX events_session ON events (session) WHERE session IS NOT NULL;
 CREATE INDEX events_request ON events (request_id) WHERE request_id IS NOT NULL;
 CREATE INDEX events_trace ON events (trace_id) WHERE trace_id IS NOT NULL;
-CREATE INDEX events_status ON events (status, awaits, coalesce(started_at, 0))
-    WHERE status != 'posted';
-CREATE INDEX events_swept ON events (id) WHERE is_swept;
+CREATE INDEX events_status ON events (status, about, coalesce(started_at, 0))
+    WHERE status NOT IN ('posted', 'not_money');
+CREATE INDEX events_swept ON events (n) WHERE is_swept;
 
--- Names a parent may use beside the attempt id: 1 operation id, 2 oid, 3 span id.
-CREATE TABLE names (
-    name TEXT NOT NULL,
-    rank INTEGER NOT NULL,
-    event_id TEXT NOT NULL,
-    PRIMARY KEY (name, rank, event_id)
+-- 63 bits of the digest of each key an event is found by (core/settle/keys.py) -> its number. What
+-- two keys share, and what an event was once found by, only costs a look.
+CREATE TABLE keys (key INTEGER NOT NULL, event INTEGER NOT NULL, PRIMARY KEY (key, event))
+STRICT, WITHOUT ROWID;
+
+-- The same for observations that speak of no event.
+CREATE TABLE waiting (
+    key INTEGER NOT NULL, observation INTEGER NOT NULL, PRIMARY KEY (key, observation)
 ) STRICT, WITHOUT ROWID;
+
+-- The lines of the books, and what the postings on each add up to. Amounts above 9.22 million USD
+-- overflow an integer of pico: whole USD and the rest apart.
+CREATE TABLE lines (
+    id INTEGER PRIMARY KEY,
+    owner TEXT NOT NULL,
+    effective_period TEXT NOT NULL,
+    bucket TEXT NOT NULL,
+    pool TEXT NOT NULL,            -- '' where there is none
+    day TEXT NOT NULL,
+    model TEXT NOT NULL,
+    posted_period TEXT NOT NULL,
+    currency TEXT NOT NULL,
+    cost_usd INTEGER NOT NULL,
+    cost_pico INTEGER NOT NULL,
+    charge_usd INTEGER NOT NULL,
+    charge_pico INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    UNIQUE (owner, posted_period, effective_period, bucket, pool, day, model, currency)
+) STRICT;
+CREATE INDEX lines_period ON lines (effective_period);
+
+CREATE TRIGGER lines_no_rename
+BEFORE UPDATE OF id, owner, effective_period, bucket, pool, day, model, posted_period, currency
+ON lines
+BEGIN SELECT RAISE(ABORT, 'the lines of the books keep their names: post a correction'); END;
 
 CREATE TABLE postings (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id TEXT NOT NULL,
-    owner TEXT NOT NULL,
-    bucket TEXT NOT NULL,
-    pool TEXT,
-    effective_period TEXT NOT NULL,
-    posted_period TEXT NOT NULL,
-    day TEXT NOT NULL,
-    model TEXT NOT NULL,
-    currency TEXT NOT NULL,
-    cost INTEGER NOT NULL,         -- pico of the currency
+    line INTEGER NOT NULL,
+    cost INTEGER NOT NULL,         -- pico of the line's currency
     charge INTEGER NOT NULL,
     events INTEGER NOT NULL        -- +1 the event comes to stand on this line, -1 it leaves it
 ) STRICT;
@@ -113,26 +139,11 @@ CREATE TRIGGER postings_no_replace BEFORE INSERT ON postings
 WHEN NEW.id IS NOT NULL AND EXISTS (SELECT 1 FROM postings WHERE id = NEW.id)
 BEGIN SELECT RAISE(ABORT, 'postings are append-only: post a correction'); END;
 
+-- Events of copied postings that the rebuild has not come to yet.
+CREATE TABLE copied (event_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+
 -- How far each sink has come: it takes postings at least once, in the order of their numbers.
 CREATE TABLE cursors (sink TEXT PRIMARY KEY, posting INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-
--- Amounts above 9.22 million USD overflow an integer of pico: whole USD and the rest apart.
-CREATE TABLE rollup (
-    owner TEXT NOT NULL,
-    effective_period TEXT NOT NULL,
-    bucket TEXT NOT NULL,
-    pool TEXT NOT NULL,
-    day TEXT NOT NULL,
-    model TEXT NOT NULL,
-    posted_period TEXT NOT NULL,
-    currency TEXT NOT NULL,
-    cost_usd INTEGER NOT NULL,
-    cost_pico INTEGER NOT NULL,
-    charge_usd INTEGER NOT NULL,
-    charge_pico INTEGER NOT NULL,
-    events INTEGER NOT NULL,
-    PRIMARY KEY (owner, effective_period, bucket, pool, day, model, posted_period, currency)
-) STRICT, WITHOUT ROWID;
 
 -- What posts nothing and why, and conflicting payloads.
 CREATE TABLE problems (
@@ -142,9 +153,11 @@ CREATE TABLE problems (
     PRIMARY KEY (oid, kind, event_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE refusals (
+-- What each writer counted so far, by kind of record (Refusals, Counts).
+CREATE TABLE counted (
     writer TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    refused INTEGER NOT NULL,
-    PRIMARY KEY (writer, reason)
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    times INTEGER NOT NULL,
+    PRIMARY KEY (writer, kind, name)
 ) STRICT, WITHOUT ROWID;

@@ -2,97 +2,81 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from costspan.core.decide import RuleSet
-from costspan.core.join.identity import own_part
-from costspan.core.journal.records import Policy
 from costspan.core.prices import PriceBook
-from costspan.core.settle.ledger import Node, Posting, Settled
+from costspan.core.settle.ledger import Posted, Settled
+from costspan.core.settle.posting import would_be
 from costspan.core.settle.sweep import awaited
-from costspan.plugins.ledgers.sqlite.journal import LOOSE, OPERATION, RESPONSE, JournalTables
-from costspan.plugins.ledgers.sqlite.rows import pack, select_in, unpack
+from costspan.plugins.ledgers.sqlite.contents import Contents
+from costspan.plugins.ledgers.sqlite.lines import Lines
+from costspan.plugins.ledgers.sqlite.postings import PostingTables
+from costspan.plugins.ledgers.sqlite.rows import digest_of, select_in, split_oid
 
-_PICO = 10**12
-_SPAN = 3
 
+class SqliteSettlement(PostingTables):
+    """The settler's hands: the journal and the postings below, and the events between them."""
 
-class SqliteSettlement(JournalTables):
-    """The settler's hands: the journal below, and the books that follow from it."""
+    def __init__(self, connection: sqlite3.Connection, contents: Contents, lines: Lines) -> None:
+        super().__init__(connection, lines)
+        self._contents = contents
+        self._numbers: dict[str, int] = {}
+        self._known: dict[int, Settled] = {}
+        """What was read in this transaction and not written since."""
+        self._digests: dict[str, int] = {}
 
-    # --- events --------------------------------------------------------------------------------
+    def _digest(self, key: str) -> int:
+        digest = self._digests.get(key)
+        if digest is None:
+            digest = self._digests[key] = digest_of(key)
+        return digest
 
-    def events_of_response(self, response_id: str) -> list[str]:
-        """The events that carry a response id, given whole or as the provider's own last part."""
-        sql = "SELECT target FROM links WHERE key = ?"
-        own = own_part(response_id)
-        targets = [row[0] for row in self._db.execute(sql, (RESPONSE + own,))]
-        attempts = {target for target in targets if not target.startswith(LOOSE)}
-        for seen in self._loose([target for target in targets if target.startswith(LOOSE)]):
-            attempts.update(self.resolve([*seen.operation_ids, seen.oid or ""]).values())
-        if own == response_id:
-            return sorted(attempts)
-        events = self.settled(attempts).values()
-        return sorted(
-            each.event.id for each in events if each.event.facts.response_id == response_id
-        )
+    # --- finding events ------------------------------------------------------------------------
 
     def settled(self, event_ids: Collection[str]) -> dict[str, Settled]:
         """The events of these ids that exist."""
-        sql = "SELECT id, content FROM events WHERE id IN ({keys})"
-        return {row[0]: unpack(row[1]) for row in select_in(self._db, sql, event_ids)}
+        found: dict[str, Settled] = {}
+        missing: list[str] = []
+        for event_id in event_ids:
+            number = self._numbers.get(event_id)
+            known = None if number is None else self._known.get(number)
+            if known is None:
+                missing.append(event_id)
+            else:
+                found[event_id] = known
+        if missing:
+            sql = "SELECT n, id, content FROM events WHERE id IN ({keys})"
+            found.update(self._read(sql, missing))
+        return found
 
-    def place(self, events: Collection[Settled], before: Collection[Settled]) -> None:
-        """Make events findable by their names, with their new facts; forget those without any."""
-        gone = {each.event.id for each in before} - {each.event.id for each in events}
-        self._db.executemany("DELETE FROM events WHERE id = ?", [(id,) for id in sorted(gone)])
-        self.save(events)
-        old, new = _names(before), _names(events)
-        self._db.executemany(
-            "DELETE FROM names WHERE name = ? AND rank = ? AND event_id = ?", sorted(old - new)
-        )
-        self._db.executemany("INSERT INTO names VALUES (?, ?, ?)", sorted(new - old))
+    def indexed(self, keys: Collection[str]) -> dict[str, Settled]:
+        """The events under any of these keys; perhaps some others: look at their names."""
+        digests = [self._digest(key) for key in keys]
+        sql = "SELECT event FROM keys WHERE key IN ({keys})"
+        numbers: set[int] = {row[0] for row in select_in(self._db, sql, digests)}
+        found: dict[str, Settled] = {}
+        missing: list[int] = []
+        for number in numbers:
+            known = self._known.get(number)
+            if known is None:
+                missing.append(number)
+            else:
+                found[known.event.id] = known
+        if missing:
+            sql = "SELECT n, id, content FROM events WHERE n IN ({keys})"
+            found.update(self._read(sql, missing))
+        return found
 
-    def save(self, events: Collection[Settled]) -> None:
-        """Keep events as they stand."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_event_row(each) for each in events],
-        )
-
-    def resolve(self, references: Collection[str]) -> dict[str, str]:
-        """Reference -> event id: attempt id, else operation id, oid or span id (least event)."""
-        sql = "SELECT id FROM events WHERE is_attempt AND id IN ({keys})"
-        found = {row[0]: row[0] for row in select_in(self._db, sql, references)}
-        spans: dict[str, str] = {}
-        sql = "SELECT name, rank, event_id FROM names WHERE name IN ({keys}) ORDER BY 2, 3"
-        for name, rank, event_id in select_in(self._db, sql, references):
-            (spans if rank == _SPAN else found).setdefault(name, event_id)
-        for reference in references:
-            if reference not in found and (named := self._by_oid(reference)) is not None:
-                found[reference] = named
-        return {**spans, **found}
-
-    def _by_oid(self, oid: str) -> str | None:
-        """The least event an observation speaks of: rarely asked, so not kept in `names`."""
-        seen = next(iter(self.observations((oid,))), None)
-        if seen is None:
-            return None
-        keys = {OPERATION + operation for operation in seen.operation_ids}
-        if seen.response_id is not None:
-            keys.add(RESPONSE + own_part(seen.response_id))
-        sql = "SELECT target FROM links WHERE key IN ({keys})"
-        targets: set[str] = {row[0] for row in select_in(self._db, sql, keys)}
-        if seen.attempt_id is not None:
-            targets.add(seen.attempt_id)
-        events = self.settled([target for target in targets if not target.startswith(LOOSE)])
-        return min((id for id, each in events.items() if oid in each.event.oid_names), default=None)
-
-    def nodes(self, event_ids: Collection[str]) -> dict[str, Node]:
-        """What these events tell their descendants."""
-        sql = "SELECT id, tenant, session, parent, kind FROM events WHERE id IN ({keys})"
-        return {row[0]: Node(*row[1:]) for row in select_in(self._db, sql, event_ids)}
+    def _read(self, sql: str, keys: Collection[Any]) -> dict[str, Settled]:
+        unpack = self._contents.unpack
+        found: dict[str, Settled] = {}
+        for number, event_id, content in select_in(self._db, sql, keys):
+            found[event_id] = self._known[number] = unpack(content)
+            self._numbers[event_id] = number
+        return found
 
     def children(self, names: Collection[str]) -> set[str]:
         """The events whose parent is one of these names."""
@@ -114,34 +98,115 @@ class SqliteSettlement(JournalTables):
         # The third condition follows from the first: it lets SQLite use the partial index.
         sql = """
             SELECT id FROM events
-            WHERE status = 'open' AND awaits = ? AND status != 'posted'
+            WHERE status = 'open' AND about = ? AND status NOT IN ('posted', 'not_money')
               AND coalesce(started_at, 0) <= ?
             ORDER BY coalesce(started_at, 0), id LIMIT ?"""
         return [row[0] for row in self._db.execute(sql, (what, until_ns, at_most))]
 
-    def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
-        """The operator's latest row; else the evidence, where it is of one mind."""
-        sql = """
-            SELECT session, source, tenant FROM directory WHERE session IN ({keys})
-            ORDER BY source, recorded_at, tenant"""
-        evidence: dict[str, set[str]] = {}
-        owners: dict[str, str] = {}
-        for session, source, tenant in select_in(self._db, sql, sessions):
-            if source == "operator":
-                owners[session] = tenant
+    # --- writing events ------------------------------------------------------------------------
+
+    def save(self, events: Collection[Settled], keys: Collection[tuple[str, str]]) -> None:
+        """Keep events as they stand, and index them: (key, event id)."""
+        new: list[tuple[Any, ...]] = []
+        decided: list[tuple[Any, ...]] = []
+        moved: list[tuple[Any, ...]] = []
+        for each in events:
+            event_id, place = each.event.id, _place(each)
+            state = (*_state(each), self._contents.pack(each))
+            number = self._numbers.get(event_id)
+            if number is None:
+                number = self._next_number()
+                new.append((number, event_id, *place, *state))
+                self._numbers[event_id] = number
             else:
-                evidence.setdefault(session, set()).add(tenant)
-        for session, tenants in evidence.items():
-            if len(tenants) == 1 and session not in owners:
-                (owners[session],) = tenants
-        return owners
+                known = self._known.pop(number, None)
+                if known is not None and _place(known) == place:
+                    decided.append((*state, number))
+                else:
+                    moved.append((*place, *state, number))
+        self._db.executemany(
+            """INSERT INTO events (n, id, session, parent, started_at, request_id, trace_id,
+                                   status, about, is_swept, content)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            new,
+        )
+        # An update touches every index that names a column it sets: most set few.
+        self._db.executemany(
+            "UPDATE events SET status = ?, about = ?, is_swept = ?, content = ? WHERE n = ?",
+            decided,
+        )
+        self._db.executemany(
+            """UPDATE events SET session = ?, parent = ?, started_at = ?, request_id = ?,
+               trace_id = ?, status = ?, about = ?, is_swept = ?, content = ? WHERE n = ?""",
+            moved,
+        )
+        numbers = self._numbers
+        self._db.executemany(
+            "INSERT OR IGNORE INTO keys VALUES (?, ?)",
+            sorted((self._digest(key), numbers[event_id]) for key, event_id in keys),
+        )
+        self._came_to([row[1] for row in new])
+        self._known.clear()
+        self._numbers.clear()
+        self._digests.clear()
+
+    def _next_number(self) -> int:
+        if self._free is None:
+            sql = "SELECT coalesce(max(n), 0) + 1 FROM events"
+            self._free = int(self._db.execute(sql).fetchone()[0])
+        number, self._free = self._free, self._free + 1
+        return number
+
+    _free: int | None = None
+
+    def forget(self, event_ids: Collection[str]) -> None:
+        """Drop events that are none: everything that spoke of them speaks of others."""
+        for event_id in event_ids:
+            number = self._numbers.pop(event_id, None)
+            if number is not None:
+                self._known.pop(number, None)
+        self._db.executemany("DELETE FROM events WHERE id = ?", [(id,) for id in event_ids])
+        self._came_to(event_ids)
+
+    # --- observations that speak of none -------------------------------------------------------
+
+    def waiting(self, keys: Collection[str]) -> set[str]:
+        """The oids that wait under any of these keys; perhaps some others, which do no harm."""
+        if self._db.execute("SELECT 1 FROM waiting LIMIT 1").fetchone() is None:
+            return set()
+        sql = "SELECT observation FROM waiting WHERE key IN ({keys})"
+        rows = select_in(self._db, sql, [self._digest(key) for key in keys])
+        return {seen.oid or "" for _, seen in self._rows({row[0] for row in rows})}
+
+    def wait(self, keys: Collection[tuple[str, str]]) -> None:
+        """Make observations that speak of no event findable: (key, oid)."""
+        self._db.executemany("INSERT OR IGNORE INTO waiting VALUES (?, ?)", self._waiters(keys))
+
+    def stop_waiting(self, keys: Collection[tuple[str, str]]) -> None:
+        """Forget that these waited: (key, oid)."""
+        sql = "DELETE FROM waiting WHERE key = ? AND observation = ?"
+        self._db.executemany(sql, self._waiters(keys))
+
+    def _waiters(self, keys: Collection[tuple[str, str]]) -> list[tuple[int, int | None]]:
+        rows: list[tuple[int, int | None]] = []
+        for key, oid in keys:
+            writer, seq = split_oid(oid)
+            rows.append((self._digest(key), self._number(writer, seq, create=False)))
+        return rows
+
+    def list_problems(self, problems: Mapping[str, Collection[tuple[str, str]]]) -> None:
+        """Replace the listed problems of these oids (but conflicts, which stay)."""
+        if self._db.execute("SELECT 1 FROM problems WHERE kind != 'conflict'").fetchone():
+            self._db.executemany(
+                "DELETE FROM problems WHERE oid = ? AND kind != 'conflict'",
+                [(oid,) for oid in problems],
+            )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO problems VALUES (?, ?, ?)",
+            [(kind, oid, event_id) for oid, found in problems.items() for kind, event_id in found],
+        )
 
     # --- policy --------------------------------------------------------------------------------
-
-    def policies(self) -> list[Policy]:
-        """Every policy record, oldest `effective_from` first."""
-        found = [record for record in self.kept_controls() if isinstance(record, Policy)]
-        return sorted(found, key=lambda policy: policy.effective_from)
 
     def rule_set(self, sha256: str) -> RuleSet:
         """A kept rule set."""
@@ -167,97 +232,41 @@ class SqliteSettlement(JournalTables):
         """(sha256, id, source version) of every kept snapshot."""
         return [tuple(r) for r in self._db.execute("SELECT sha256, name, version FROM price_books")]
 
-    # --- postings ------------------------------------------------------------------------------
+    # --- a rebuild -----------------------------------------------------------------------------
 
-    def post(self, postings: Collection[Posting]) -> None:
-        """Append postings and roll them up, in this transaction."""
-        self._db.executemany(
-            """INSERT INTO postings (event_id, owner, bucket, pool, effective_period, posted_period,
-                                     day, model, currency, cost, charge, events)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'USD', ?, ?, ?)""",
-            [
-                (p.event_id, p.line.owner, p.line.bucket, p.line.pool, p.line.effective_period,
-                 p.posted_period, p.line.day, p.line.model, p.amount.cost, p.amount.charge,
-                 p.events)
-                for p in postings
-            ],
-        )  # fmt: skip
-        sums: dict[tuple[str, ...], list[int]] = {}
-        for p in postings:
-            line = p.line
-            key = (line.owner, line.effective_period, line.bucket, line.pool or "", line.day,
-                   line.model, p.posted_period, "USD")  # fmt: skip
-            total = sums.setdefault(key, [0, 0, 0])
-            total[0] += p.amount.cost
-            total[1] += p.amount.charge
-            total[2] += p.events
-        # Remainders are kept in [0, 1 USD), so that equal sums are equal rows in any batching.
-        self._db.executemany(
-            """INSERT INTO rollup VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET
-                 cost_usd = cost_usd + excluded.cost_usd
-                            + (cost_pico + excluded.cost_pico) / 1000000000000,
-                 cost_pico = (cost_pico + excluded.cost_pico) % 1000000000000,
-                 charge_usd = charge_usd + excluded.charge_usd
-                              + (charge_pico + excluded.charge_pico) / 1000000000000,
-                 charge_pico = (charge_pico + excluded.charge_pico) % 1000000000000,
-                 events = events + excluded.events""",
-            [
-                (*key, *divmod(cost, _PICO), *divmod(charge, _PICO), events)
-                for key, (cost, charge, events) in sorted(sums.items())
-            ],
-        )
+    def copied(self, event_ids: Collection[str] | None = None) -> dict[str, Posted]:
+        """Event id -> what copied postings sum up to, of events not saved yet (None: all such)."""
+        if self._db.execute("SELECT 1 FROM copied LIMIT 1").fetchone() is None:
+            return {}
+        if event_ids is None:
+            event_ids = [row[0] for row in self._db.execute("SELECT event_id FROM copied")]
+        sql = "SELECT event_id FROM copied WHERE event_id IN ({keys})"
+        ids = [row[0] for row in select_in(self._db, sql, event_ids)]
+        return {event_id: self.posted_for(event_id) for event_id in ids}
 
-    def cursors(self) -> dict[str, int]:
-        """Sink -> number of the last posting that it has taken."""
-        return dict(self._db.execute("SELECT sink, posting FROM cursors"))
-
-    def move_cursor(self, sink: str, number: int) -> None:
-        """Keep that a sink has taken every posting up to this number; it never goes back."""
-        self._db.execute(
-            """INSERT INTO cursors VALUES (?, ?)
-               ON CONFLICT DO UPDATE SET posting = max(posting, excluded.posting)""",
-            (sink, number),
-        )
-
-    def list_problems(self, problems: Mapping[str, Collection[tuple[str, str]]]) -> None:
-        """Replace the listed problems of these oids (but conflicts, which stay)."""
-        if self._db.execute("SELECT 1 FROM problems WHERE kind != 'conflict'").fetchone():
-            self._db.executemany(
-                "DELETE FROM problems WHERE oid = ? AND kind != 'conflict'",
-                [(oid,) for oid in problems],
-            )
-        self._db.executemany(
-            "INSERT OR IGNORE INTO problems VALUES (?, ?, ?)",
-            [(kind, oid, event_id) for oid, found in problems.items() for kind, event_id in found],
-        )
+    def _came_to(self, event_ids: Collection[str]) -> None:
+        if self._db.execute("SELECT 1 FROM copied LIMIT 1").fetchone() is not None:
+            rows = [(event_id,) for event_id in event_ids]
+            self._db.executemany("DELETE FROM copied WHERE event_id = ?", rows)
 
 
-def _names(events: Collection[Settled]) -> set[tuple[str, int, str]]:
-    """(name, rank, event id) of every name a parent may use, but attempt ids and their oids."""
-    return {
-        (name, rank, each.event.id)
-        for each in events
-        for rank, group in (
-            (1, each.event.operation_names),
-            (2, () if each.event.facts.attempt_id else each.event.oid_names),
-            (_SPAN, each.event.span_names),
-        )
-        for name in group
-    }
-
-
-def _event_row(each: Settled) -> tuple[Any, ...]:
-    event, decision = each.event, each.decision
+def _place(each: Settled) -> tuple[Any, ...]:
+    event = each.event
     facts = event.facts
+    return (facts.session, facts.parent, event.at_ns, facts.request_id, facts.trace_id)
+
+
+def _state(each: Settled) -> tuple[str, str | None, bool]:
+    decision = each.decision
+    about: str | None = None
     if decision is None:
-        status = "open"
+        status, about = "open", awaited(each.event)
     elif decision.cost is None:
         status = "unmeasured" if "unmeasured" in decision.flags else "unpriced"
+        line = would_be(each.event, decision)
+        about = f"{line.effective_period} {line.owner}"
+    elif not decision.is_money:
+        status = "not_money"
     else:
-        status = "posted" if decision.is_money else "not_money"
-    return (
-        event.id, facts.attempt_id is not None, status, awaited(event), event.is_swept,
-        facts.tenant, facts.session, facts.parent, facts.kind, event.at_ns, facts.request_id,
-        facts.trace_id, pack(each),
-    )  # fmt: skip
+        status = "posted" if len(each.posted) < 2 else "split"
+    return status, about, each.event.is_swept

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from costspan.core.decide import RuleSet
-from costspan.core.journal.records import Control, Policy, Refusals
-from costspan.core.prices import PriceBook
-from costspan.core.schema import Observation
 from costspan.core.settle.ledger import (
-    Amount,
     LedgerBusy,
     LedgerError,
     LedgerMissing,
-    Line,
-    Posting,
-    RollUp,
-    Settled,
 )
-from costspan.plugins.ledgers.sqlite.rows import observation_of, select_in, unpack
+from costspan.plugins.ledgers.sqlite import forks
+from costspan.plugins.ledgers.sqlite.contents import Contents
+from costspan.plugins.ledgers.sqlite.lines import Lines
+from costspan.plugins.ledgers.sqlite.reading import Reading
 from costspan.plugins.ledgers.sqlite.settlement import SqliteSettlement
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 MEMORY = ":memory:"
-_PICO = 10**12
-_UNPREFIXED_CHARS_MIN = 8
-_POSTING_NOTHING = ("unmatched", "unmatched_downstream", "identity_conflict")
 
 
-class SqliteLedger:
+class SqliteLedger(Reading):
     """The books in one SQLite file (or in memory). A connection is never used across a fork."""
 
     def __init__(self, path: str, *, create: bool) -> None:
@@ -46,10 +36,16 @@ class SqliteLedger:
                 " (costspan drain), or name another with --ledger"
             )
         self._pid = os.getpid()
+        self._is_closed = False
+        self._rebuilt: str | None = None
+        self._settler = object() if create else None
         self._connection = self._open(create)
+        self._contents = Contents(self._connection)
+        self._lines = Lines(self._connection)
 
     def _open(self, create: bool) -> sqlite3.Connection:
         connection = None
+        self._enter()
         try:
             connection = self._connect(create)
             if create:
@@ -62,6 +58,7 @@ class SqliteLedger:
         except (sqlite3.Error, OSError, LedgerError) as error:
             if connection is not None:
                 connection.close()
+            self._leave()
             if isinstance(error, LedgerError):
                 raise
             raise LedgerError(f"the ledger {self.path} cannot be opened: {error}") from error
@@ -103,6 +100,22 @@ class SqliteLedger:
                 " use the version of costspan that wrote it, or a newer one"
             )
 
+    def _enter(self) -> None:
+        if self.path != MEMORY:
+            forks.enter(self._settler)
+
+    def _leave(self) -> None:
+        if self.path != MEMORY:
+            forks.leave(self._settler)
+
+    def _reopen(self) -> None:
+        """Between two settlements: let a fork pass that waits for this connection."""
+        self._connection.close()
+        self._leave()
+        self._connection = self._open(create=True)
+        self._contents = Contents(self._connection)
+        self._lines = Lines(self._connection)
+
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection of this process.
@@ -118,6 +131,9 @@ class SqliteLedger:
     def settling(self, timeout_seconds: float) -> Generator[SqliteSettlement]:
         """The write lock from the beginning: no snapshot can go stale under a settler."""
         connection = self.connection
+        if forks.is_awaited() and self._settler is not None and not connection.in_transaction:
+            self._reopen()
+            connection = self.connection
         connection.execute(f"PRAGMA busy_timeout = {max(0, int(timeout_seconds * 1000))}")
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -127,17 +143,38 @@ class SqliteLedger:
                 " the records stay in the spool: try again later"
             ) from error
         try:
-            yield SqliteSettlement(connection)
-            connection.execute("COMMIT")
+            self._notice_rebuild()
+            yield SqliteSettlement(connection, self._contents, self._lines)
+            self.connection.execute("COMMIT")  # which a child that was forked meanwhile has not
+        except (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError):
+            self._roll_back()
+            raise  # a matter of some record: whoever settles looks for it
         except sqlite3.Error as error:
-            _roll_back(connection)
+            self._roll_back()
             raise LedgerError(
                 f"the ledger {self.path} could not be written ({error}); nothing was changed and"
                 " the records stay in the spool"
             ) from error
         except BaseException:
-            _roll_back(connection)
+            self._roll_back()
             raise
+
+    def _notice_rebuild(self) -> None:
+        """Forget the numbers of lines if somebody rebuilt the books since: they have others."""
+        sql = "SELECT value FROM meta WHERE key = 'rebuilt'"
+        (rebuilt,) = self._connection.execute(sql).fetchone()
+        if rebuilt != self._rebuilt:
+            self._rebuilt = rebuilt
+            self._contents.forget()
+            self._lines.forget()
+
+    def _roll_back(self) -> None:
+        if os.getpid() != self._pid:
+            return  # what a child inherited is its parent's transaction
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        self._contents.forget()
+        self._lines.forget()
 
     @contextmanager
     def rebuilding(self) -> Generator[SqliteLedger]:
@@ -168,178 +205,22 @@ class SqliteLedger:
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         for (table,) in fresh.execute(tables).fetchall():
             # Table names of our own schema, never anybody's input: names cannot be bound.
+            if table == "meta":
+                continue
             if table != "postings":
                 connection.execute(f'DELETE FROM "{table}"')  # noqa: S608
             rows = fresh.execute(f'SELECT * FROM "{table}"')  # noqa: S608
             marks = ",".join("?" * len(rows.description))
             connection.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)  # noqa: S608
-
-    def roll_ups(self, period: str | None = None) -> Iterator[RollUp]:
-        """Every line that an event stands on or an amount is left on."""
-        sql = """
-            SELECT owner, bucket, pool, effective_period, day, model, posted_period,
-                   cost_usd, cost_pico, charge_usd, charge_pico, events
-            FROM rollup WHERE (? IS NULL OR effective_period = ?)
-              AND (events != 0 OR cost_usd != 0 OR cost_pico != 0
-                   OR charge_usd != 0 OR charge_pico != 0)
-            ORDER BY owner, bucket, pool, effective_period, day, model, posted_period"""
-        for row in self.connection.execute(sql, (period, period)):
-            line = Line(row[0], row[1], row[2] or None, row[3], row[4], row[5])
-            cost, charge = row[7] * _PICO + row[8], row[9] * _PICO + row[10]
-            yield RollUp(line, row[6], cost, charge, row[11])
-
-    def events(self, ids: Collection[str] | None = None) -> Iterator[Settled]:
-        """Every event, or these; in order of id."""
-        if ids is None:
-            rows: Iterator[Any] = self.connection.execute("SELECT content FROM events ORDER BY id")
-        else:
-            sql = "SELECT content FROM events WHERE id IN ({keys}) ORDER BY id"
-            rows = select_in(self.connection, sql, sorted(ids))
-        for (content,) in rows:
-            yield unpack(content)
-
-    def find_events(self, name: str) -> list[str]:
-        """The events that this names, by any id an event, request, trace or session has.
-
-        Else by a response id, an operation id without its `HOST:`, or the caller's request id.
-        """
-        sql = """
-            SELECT id FROM events WHERE id = :name
-            UNION SELECT event_id FROM names WHERE name = :name
-            UNION SELECT id FROM events WHERE request_id = :name
-            UNION SELECT id FROM events WHERE trace_id = :name
-            UNION SELECT id FROM events WHERE session = :name ORDER BY 1"""
-        found = [row[0] for row in self.connection.execute(sql, {"name": name})]
-        return found or self._settlement().events_of_response(name) or self._search(name)
-
-    def _search(self, name: str) -> list[str]:
-        """By what no index has: every event is looked at. A short end could be any number's."""
-        if len(name) >= _UNPREFIXED_CHARS_MIN:
-            sql = """
-                SELECT id FROM events WHERE substr(id, -length(:end)) = :end
-                UNION SELECT event_id FROM names
-                      WHERE rank = 1 AND substr(name, -length(:end)) = :end ORDER BY 1"""
-            found = [row[0] for row in self.connection.execute(sql, {"end": f":{name}"})]
-            if found:
-                return found
-        sql = "SELECT id, content FROM events WHERE instr(content, ?) ORDER BY id"
-        rows = self.connection.execute(sql, (name.encode("utf-8", "replace"),))
-        return [id for id, whole in rows if unpack(whole).event.facts.client_request_id == name]
-
-    def children(self, names: Collection[str]) -> set[str]:
-        """The events whose parent is one of these names."""
-        return self._settlement().children(names)
-
-    def named(self, name: str) -> list[str]:
-        """The events that a parent reference of this name could mean."""
-        sql = """
-            SELECT id FROM events WHERE id = :name
-            UNION SELECT event_id FROM names WHERE name = :name ORDER BY 1"""
-        return [row[0] for row in self.connection.execute(sql, {"name": name})]
-
-    def component_of(self, event_ids: Collection[str]) -> list[Observation]:
-        """Every observation that identity could join with these events."""
-        oids = [oid for each in self.events(event_ids) for oid in each.event.oid_names]
-        settlement = self._settlement()
-        return settlement.component(list(settlement.observations(oids)))
-
-    def _settlement(self) -> SqliteSettlement:
-        """The settler's look-ups, used only to read."""
-        return SqliteSettlement(self.connection)
-
-    def postings(self, event_id: str) -> list[Posting]:
-        """The entries of an event, oldest first."""
-        rows = self.connection.execute(
-            f"SELECT {_POSTING} FROM postings WHERE event_id = ? ORDER BY id",  # noqa: S608
-            (event_id,),
-        )
-        return [_posting(row) for row in rows]
-
-    def postings_after(self, number: int, at_most: int) -> list[tuple[int, Posting]]:
-        """(number, posting) of those numbered higher than this, in order."""
-        rows = self.connection.execute(
-            f"SELECT {_POSTING} FROM postings WHERE id > ? ORDER BY id LIMIT ?",  # noqa: S608
-            (number, at_most),
-        )
-        return [(row[0], _posting(row)) for row in rows]
-
-    def cursors(self) -> dict[str, int]:
-        """Sink -> number of the last posting that it has taken."""
-        return self._settlement().cursors()
-
-    def problems(self) -> list[tuple[str, str, str]]:
-        """(kind, oid, event id) of what posts nothing."""
-        sql = "SELECT kind, oid, event_id FROM problems ORDER BY kind, oid"
-        return [tuple(row) for row in self.connection.execute(sql)]
-
-    def counts(self) -> dict[str, int]:
-        """How many of everything; see the protocol."""
-        one = self._one  # the second condition of `of_status` is that of the partial index
-        of_status = "SELECT count(*) FROM events WHERE status = ? AND status != 'posted'"
-        return {
-            "observations": one("SELECT count(*) FROM journal"),
-            "events": one("SELECT count(*) FROM events"),
-            "postings": one("SELECT count(*) FROM postings"),
-            "refused": one("SELECT coalesce(sum(refused), 0) FROM refusals"),
-            "conflict": one("SELECT count(*) FROM conflicts"),
-            "swept": one("SELECT count(*) FROM events WHERE is_swept"),
-            **{name: one(of_status, name) for name in ("open", "unpriced", "unmeasured")},
-            **{n: one("SELECT count(*) FROM problems WHERE kind = ?", n) for n in _POSTING_NOTHING},
-        }
-
-    def _one(self, sql: str, *bound: Any) -> int:
-        return int(self.connection.execute(sql, bound).fetchone()[0])
-
-    def journal(self) -> Iterator[Observation]:
-        """Every observation kept, in the order it came, losers of a conflict included."""
-        for source in (
-            """SELECT name, seq, payload FROM journal JOIN writers ON writers.id = writer
-               ORDER BY journal.id""",
-            "SELECT name, seq, payload FROM conflicts JOIN writers ON writers.id = writer",
-        ):
-            for row in self.connection.execute(source):
-                yield observation_of(*row)
-
-    def controls(self) -> list[Control]:
-        """Every control record kept, in the order it came; refusals by their greatest counts."""
-        sql = "SELECT writer, reason, refused FROM refusals ORDER BY writer, reason"
-        refused: dict[str, dict[str, int]] = {}
-        for writer, reason, times in self.connection.execute(sql):
-            refused.setdefault(writer, {})[reason] = times
-        return [
-            *self._settlement().kept_controls(),
-            *(Refusals(writer, counts, 0) for writer, counts in refused.items()),
-        ]
-
-    def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:
-        """Every policy, rule set and price book the books were decided by."""
-        settlement = self._settlement()
-        policies = settlement.policies()
-        rules = {policy.rules: settlement.rule_set(policy.rules) for policy in policies}
-        books = {sha: settlement.price_book(sha) for policy in policies for sha in policy.books}
-        return policies, rules, books
-
-    def writers(self) -> list[tuple[str, int, int]]:
-        """(writer, greatest seq, records kept) of every writer."""
-        sql = """
-            SELECT name, max(seq), count(*) FROM journal JOIN writers ON writers.id = journal.writer
-            WHERE seq >= 0 GROUP BY journal.writer ORDER BY name"""
-        return [tuple(row) for row in self.connection.execute(sql)]
+        connection.execute("UPDATE meta SET value = CAST(value + 1 AS TEXT) WHERE key = 'rebuilt'")
+        self._notice_rebuild()
 
     def close(self) -> None:
         """Let go of the file; in a forked child of nothing: what it inherited is its parent's."""
-        if os.getpid() == self._pid:
+        if os.getpid() == self._pid and not self._is_closed:
+            self._is_closed = True
             self._connection.close()
-
-
-_POSTING = (
-    "id, event_id, owner, bucket, pool, effective_period, day, model, posted_period,"
-    " cost, charge, events"
-)
-
-
-def _posting(row: tuple[Any, ...]) -> Posting:
-    return Posting(row[1], Line(*row[2:8]), row[8], Amount(row[9], row[10]), row[11])
+            self._leave()
 
 
 def _schema() -> str:
@@ -359,8 +240,3 @@ def _statements(sql: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")

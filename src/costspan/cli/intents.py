@@ -10,6 +10,7 @@ import msgspec
 from costspan.cli.finding import Finding, most
 from costspan.cli.moments import age
 from costspan.core.schema import Observation
+from costspan.core.settle.component import component_of
 from costspan.core.settle.ledger import Ledger, Settled
 
 _FRESH_NS = 15 * 60 * 10**9
@@ -120,7 +121,7 @@ def _starts(ledger: Ledger, ids: list[str]) -> list[Observation]:
     """The starts of these events, one each."""
     of_event: dict[str, Observation] = {}
     wanted = set(ids)
-    for seen in ledger.component_of(ids):
+    for seen in component_of(ledger.reading(), ids):
         if seen.phase == "start":
             names = (seen.attempt_id,) if seen.attempt_id is not None else seen.operation_ids
             of_event.update((name, seen) for name in names if name in wanted)

@@ -1,0 +1,70 @@
+"""Everything that identity could join with some observations: the neighbourhood to join anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from costspan.core.schema import Observation
+from costspan.core.settle.keys import ATTEMPT, leads_of
+from costspan.core.settle.ledger import Settled, Settlement
+
+
+class Component(NamedTuple):
+    """The observations, the events that any of them spoke of until now, and who waited."""
+
+    observations: list[Observation]
+    events: dict[str, Settled]
+    waited: set[str]
+
+
+def component(
+    settlement: Settlement,
+    seeds: Collection[Observation],
+    lost: Collection[Observation] = (),
+    gateways: Sequence[str] = (),
+) -> Component:
+    """Everything joined with the seeds, through events, attempts, operations and response ids.
+
+    And what `lost`, which are kept no longer, had been joined with.
+    """
+    found: dict[str, Observation] = {seen.oid or "": seen for seen in seeds}
+    events: dict[str, Settled] = {}
+    waited: set[str] = set()
+    asked: set[str] = set()
+    frontier: Iterable[Observation] = (*seeds, *lost)
+    while frontier:
+        ids: set[str] = set()
+        keys: set[str] = set()
+        waiting_keys: list[str] = []
+        for seen in frontier:
+            attempt = seen.attempt_id
+            if attempt is not None:
+                ids.add(attempt)
+                waiting_keys.append(ATTEMPT + attempt)
+            elif not seen.operation_ids and seen.oid is not None:
+                ids.add(seen.oid)
+            keys.update(leads_of(seen, gateways))
+        keys -= asked
+        asked |= keys
+        new = settlement.settled(ids - events.keys())
+        new.update(settlement.indexed(keys))
+        oids = settlement.waiting([*keys, *waiting_keys])
+        waited |= oids
+        for event_id, each in new.items():
+            if event_id not in events:
+                events[event_id] = each
+                oids.update(each.event.oid_names)
+        frontier = [
+            seen
+            for seen in settlement.observations(oids - found.keys())
+            if seen.oid is not None and seen.oid not in found
+        ]
+        found.update((seen.oid or "", seen) for seen in frontier)
+    return Component(list(found.values()), events, waited)
+
+
+def component_of(settlement: Settlement, event_ids: Collection[str]) -> list[Observation]:
+    """Every observation that identity could join with these events."""
+    oids = {oid for each in settlement.settled(event_ids).values() for oid in each.event.oid_names}
+    return component(settlement, list(settlement.observations(oids))).observations

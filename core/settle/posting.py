@@ -1,0 +1,112 @@
+"""What should stand in the books for an event, and the entries that bring it there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from costspan.core.decide import Decision
+from costspan.core.join import Event
+from costspan.core.settle.ledger import Amount, Line, Posted, Posting
+
+NO_PERIOD = "0000-00"
+"""The period of an event that nobody gave a time."""
+
+_NOTHING = Amount(0, 0)
+_NS_PER_DAY = 86_400 * 10**9
+_days: dict[int, str] = {}
+_DAYS_MAX = 4096
+
+
+def target_of(event: Event, decision: Decision | None) -> Posted:
+    """What should stand for an event: nothing while it is open, no money, or of unknown cost."""
+    if decision is None or decision.cost is None or not decision.is_money:
+        return ()
+    period, day = _effective(event, decision)
+    model = event.facts.executed_model or event.facts.requested_model or ""
+    lines = [
+        (
+            Line(share.owner, share.bucket, share.pool, period, day, model),
+            Amount(share.cost, share.charge),
+        )
+        for share in decision.shares
+    ]
+    return tuple(lines if len(lines) < 2 else sorted(lines, key=_line_order))
+
+
+def would_be(event: Event, decision: Decision) -> Line:
+    """The line that an event of unknown cost would stand on."""
+    period, day = _effective(event, decision)
+    model = event.facts.executed_model or event.facts.requested_model or ""
+    return Line(decision.owner, decision.bucket, None, period, day, model)
+
+
+def _effective(event: Event, decision: Decision) -> tuple[str, str]:
+    """(period, day) an event belongs to: its start's, for a batch its completion's; UTC."""
+    facts = event.facts
+    at = event.at_ns
+    if decision.cause == "batch":
+        at = facts.ended_at or at
+    if at is None:
+        return facts.effective_period or facts.period or NO_PERIOD, ""
+    day = _day_of(at)
+    return facts.effective_period or day[:7], day
+
+
+def _day_of(at_ns: int) -> str:
+    number = at_ns // _NS_PER_DAY
+    day = _days.get(number)
+    if day is None:
+        if len(_days) >= _DAYS_MAX:
+            _days.clear()
+        day = _days[number] = datetime.fromtimestamp(number * 86_400, UTC).date().isoformat()
+    return day
+
+
+def entries_of(
+    event: Event, posted: Posted, target: Posted, closed_until: str | None
+) -> list[Posting]:
+    """Target - posted, line by line; a line that comes or goes is an entry even at zero."""
+    if posted == target:
+        return []
+    said = event.facts.period  # an import may know in which period an entry was posted
+    was, now = dict(posted), dict(target)
+    entries: list[Posting] = []
+    for line in was.keys() | now.keys() if posted else now:
+        old, new = was.get(line), now.get(line)
+        if old != new:
+            less, more = old or _NOTHING, new or _NOTHING
+            change = Amount(more.cost - less.cost, more.charge - less.charge)
+            stands = (new is not None) - (old is not None)
+            period = posted_period(said or line.effective_period, closed_until)
+            entries.append(Posting(event.id, line, period, change, stands))
+    if len(entries) > 1:
+        entries.sort(key=lambda entry: _line_order((entry.line, entry.amount)))
+    return entries
+
+
+def withdrawal_of(
+    event_id: str, posted: Posted, said: str | None, closed_until: str | None
+) -> Iterable[Posting]:
+    """The entries that take back what was posted for an event that is none any more."""
+    for line, amount in posted:
+        period = posted_period(said or line.effective_period, closed_until)
+        yield Posting(event_id, line, period, Amount(-amount.cost, -amount.charge), -1)
+
+
+def posted_period(period: str, closed_until: str | None) -> str:
+    """The period an entry is posted in: its own, or the first that is open after it."""
+    if closed_until is None or period > closed_until:
+        return period
+    return month_after(closed_until)
+
+
+def month_after(period: str) -> str:
+    """The month after YYYY-MM."""
+    year, month = int(period[:4]), int(period[5:])
+    return f"{year + month // 12:04}-{month % 12 + 1:02}"
+
+
+def _line_order(item: tuple[Line, Amount]) -> tuple[str, ...]:
+    line = item[0]
+    return (line.owner, line.bucket, line.pool or "", line.effective_period, line.day, line.model)

@@ -1,0 +1,109 @@
+"""No fork while a ledger is open for settling.
+
+SQLite keeps its locks by process and file. A child inherits that state with its parent's memory,
+whatever connections it opens for itself: it would wait for locks that nobody holds, or not take
+those that keep its commits from being thrown away with a log that others believe unused. So a fork
+waits until the settlers have let go, which they do between two settlements. Where it cannot (a
+settler forks itself, a reader has a ledger open), the child is told: it leaves its records in the
+spool, for others to drain.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from costspan.core.counters import count
+from costspan.core.settle.ledger import LedgerError
+
+FORK_WAIT_SECONDS = 10.0
+"""Longer than a settlement of one batch takes; a host that forks waits no longer."""
+
+
+class _Process:
+    """Which connections this process has open."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.settlers: dict[object, int] = {}
+        """Settler -> the thread that opened it."""
+        self.readers = 0
+        self.forks_waiting = 0
+        self.is_spoilt = False
+
+
+_process = _Process()
+
+
+def check() -> None:
+    """Whether SQLite can be used here.
+
+    Raises:
+        LedgerError: in a child that was forked while its parent had a ledger open.
+    """
+    if _process.is_spoilt:
+        raise LedgerError(
+            "this process was forked while its parent had a ledger open, so that SQLite cannot be"
+            " used in it; its records stay in the spool: any other process drains them"
+        )
+
+
+def enter(settler: object | None) -> None:
+    """A connection is about to be opened: a settler's, which forks wait for, or a reader's.
+
+    Raises:
+        LedgerError: as `check`.
+    """
+    check()
+    with _process.changed:
+        if settler is None:
+            _process.readers += 1
+            return
+        _process.changed.wait_for(lambda: not _process.forks_waiting, FORK_WAIT_SECONDS)
+        _process.settlers[settler] = threading.get_ident()
+
+
+def leave(settler: object | None) -> None:
+    """A connection was closed."""
+    with _process.changed:
+        if settler is None:
+            _process.readers -= 1
+        else:
+            _process.settlers.pop(settler, None)
+        _process.changed.notify_all()
+
+
+def is_awaited() -> bool:
+    """Whether a fork waits for the settlers to let go."""
+    return _process.forks_waiting > 0
+
+
+def _before_fork() -> None:
+    """Wait for the settlers; the lock is held over the fork, so that nobody opens meanwhile."""
+    process = _process
+    process.changed.acquire()
+    mine = threading.get_ident()
+    if process.settlers and mine not in process.settlers.values():
+        process.forks_waiting += 1
+        process.changed.wait_for(lambda: not process.settlers, FORK_WAIT_SECONDS)
+        process.forks_waiting -= 1
+        process.changed.notify_all()
+
+
+def _after_in_parent() -> None:
+    _process.changed.release()
+
+
+def _after_in_child() -> None:
+    global _process
+    was_cut = bool(_process.settlers) or _process.readers > 0
+    was_spoilt = _process.is_spoilt
+    _process = _Process()
+    _process.is_spoilt = was_cut or was_spoilt
+    if was_cut:
+        count("forked_with_open_ledger")
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child
+)

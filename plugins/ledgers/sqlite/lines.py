@@ -1,0 +1,67 @@
+"""The lines of the books by number: each is named once, and what is posted on it adds up there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from costspan.core.settle.ledger import Line
+
+_LINES_MAX = 50_000
+_LINES_PER_SELECT = 100
+NAMES = "owner, effective_period, bucket, pool, day, model, posted_period, currency"
+
+Key = tuple[Line, str]
+"""A line and the period it is posted in."""
+
+
+def names_of(key: Key) -> tuple[str, ...]:
+    """The columns that name a line, in the order of `NAMES`."""
+    line, posted_period = key
+    return (
+        line.owner, line.effective_period, line.bucket, line.pool or "", line.day, line.model,
+        posted_period, "USD",
+    )  # fmt: skip
+
+
+def line_of(names: tuple[Any, ...]) -> Key:
+    """The line that these columns name."""
+    owner, effective_period, bucket, pool, day, model, posted_period, _ = names
+    return Line(owner, bucket, pool or None, effective_period, day, model), posted_period
+
+
+class Lines:
+    """Line -> its number, remembered for this connection, up to a bound."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._numbers: dict[Key, int] = {}
+
+    def forget(self) -> None:
+        """After a rollback: a line that was numbered may not be there."""
+        self._numbers.clear()
+
+    def numbers(self, keys: Collection[Key]) -> Mapping[Key, int]:
+        """The numbers of these lines, and perhaps of others; those that are new are made."""
+        if len(self._numbers) >= _LINES_MAX:
+            self._numbers.clear()
+        missing = [key for key in dict.fromkeys(keys) if key not in self._numbers]
+        if missing:
+            self._find(missing)
+            new = [key for key in missing if key not in self._numbers]
+            self._db.executemany(
+                f"INSERT INTO lines ({NAMES}, cost_usd, cost_pico, charge_usd, charge_pico,"  # noqa: S608
+                " events) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0)",
+                [names_of(key) for key in new],
+            )
+            self._find(new)
+        return self._numbers
+
+    def _find(self, keys: Sequence[Key]) -> None:
+        for at in range(0, len(keys), _LINES_PER_SELECT):
+            some = [names_of(key) for key in keys[at : at + _LINES_PER_SELECT]]
+            rows = ",".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * len(some))
+            sql = f"SELECT {NAMES}, id FROM lines WHERE ({NAMES}) IN (VALUES {rows})"  # noqa: S608
+            for row in self._db.execute(sql, [name for names in some for name in names]):
+                self._numbers[line_of(row[:-1])] = row[-1]
