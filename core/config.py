@@ -12,9 +12,11 @@ import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
+
+from costspan.core.journal import beside
 
 PROFILE_DEFAULT = "billing"
 OPEN_TTL_SECONDS = 2 * 3600
@@ -22,8 +24,22 @@ OPEN_TTL_SECONDS = 2 * 3600
 clients three tries of 600 s. An end that comes later still wins."""
 _OPEN_TTL_SECONDS_MAX = 10 * 366 * 86_400
 FILE_NAME = "costspan.toml"
+Sync = Literal["interval", "always"]
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
-_KEYS = ("ledger", "spool", "rules", "prices", "profile", "gateways", "open_ttl")
+_KEYS = (
+    "ledger",
+    "spool",
+    "rules",
+    "prices",
+    "profile",
+    "gateways",
+    "open_ttl",
+    "sync",
+    "spool_beside",
+)
+
+
+_NO_BESIDE = ("spool_beside", "off")
 
 
 class ConfigError(ValueError):
@@ -36,7 +52,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     `ledger` is a URL (`sqlite:///path`) or a path; `spool` a folder; `rules` and `prices` are
     files, None where the ledger's own policy (or the default) decides; `gateways` are base URLs
     that are metered themselves; `open_ttl_seconds` is how long a call may be open before it is
-    swept; `since_ns` (UTC) is when the settings took force here.
+    swept; `sync` says whether records are put on the disk itself every second (`interval`) or each
+    before it is acknowledged (`always`); `spool_beside` is the folder for records while the spool
+    takes none, None for no such folder; `since_ns` (UTC) is when the settings took force here.
     """
 
     ledger: str
@@ -46,6 +64,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     profile: str | None = None
     gateways: tuple[str, ...] = ()
     open_ttl_seconds: int = OPEN_TTL_SECONDS
+    sync: Sync = "interval"
+    spool_beside: Path | None = None
     since_ns: int = msgspec.field(default_factory=time.time_ns)
 
     @property
@@ -72,12 +92,13 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
             read.
     """
     here = Path.cwd()
-    file, beside = _from_file()
+    file, in_file = _from_file()
     texts: dict[str, str] = {}
     gateways: tuple[str, ...] = ()
     open_ttl_seconds = OPEN_TTL_SECONDS
+    sync: Sync = "interval"
     for source, values, base in (
-        (str(file), beside, file.parent if file.is_absolute() else here / file.parent),
+        (str(file), in_file, file.parent if file.is_absolute() else here / file.parent),
         ("the environment", _from_environment(), here),
         ("configure()", {k: v for k, v in (given or {}).items() if v is not None}, here),
     ):
@@ -88,20 +109,25 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
                 gateways = _urls(value, source)
             elif key == "open_ttl":
                 open_ttl_seconds = _open_ttl(value, source)
+            elif key == "sync":
+                sync = _sync(value, source)
             elif not isinstance(value, str | os.PathLike) or not os.fspath(value):
                 raise ConfigError(f"{source} sets {key} to {value!r}; it is a text")
-            elif key == "profile" or "://" in os.fspath(value):
+            elif key == "profile" or "://" in os.fspath(value) or (key, value) == _NO_BESIDE:
                 texts[key] = os.fspath(value)
             else:
                 texts[key] = str(base / Path(os.fspath(value)).expanduser())
+    spool = Path(texts.get("spool") or data_folder() / "spool")
     return Config(
         ledger=texts.get("ledger") or str(data_folder() / "ledger.db"),
-        spool=Path(texts.get("spool") or data_folder() / "spool"),
+        spool=spool,
         rules=Path(texts["rules"]) if "rules" in texts else None,
         prices=Path(texts["prices"]) if "prices" in texts else None,
         profile=texts.get("profile"),
         gateways=gateways,
         open_ttl_seconds=open_ttl_seconds,
+        sync=sync,
+        spool_beside=_beside(texts.get("spool_beside"), spool),
     )
 
 
@@ -109,6 +135,18 @@ def fallback_spool() -> Path:
     """Where records go while the settings cannot be used: they are safe, and wait for a drain."""
     spool = os.environ.get("COSTSPAN_SPOOL")
     return Path(spool).expanduser().absolute() if spool else data_folder() / "spool"
+
+
+def _beside(text: str | None, spool: Path) -> Path | None:
+    if text is None:
+        return beside.folder_for(spool)
+    return None if text == _NO_BESIDE[1] else Path(text)
+
+
+def _sync(value: object, source: str) -> Sync:
+    if value not in ("interval", "always"):
+        raise ConfigError(f"{source} sets sync to {value!r}; it is 'interval' or 'always'")
+    return value
 
 
 def _urls(value: object, source: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections import Counter
 
 _lock = threading.RLock()  # a signal handler or finalizer may count in the middle of a count
 _counts: Counter[str] = Counter()
+_told_by: str | None = None
 
 
 def count(name: str, times: int = 1) -> None:
@@ -21,8 +22,21 @@ def snapshot() -> dict[str, int]:
         return dict(_counts)
 
 
+def told_by(writer: str) -> str:
+    """The writer in whose name this process tells its counts: the first that asked.
+
+    A process may have several writers, one after another; its counts are told once.
+    """
+    global _told_by
+    with _lock:
+        if _told_by is None:
+            _told_by = writer
+        return _told_by
+
+
 def after_fork() -> None:
     """A child starts at zero, with a lock that no thread of the parent can hold."""
-    global _lock
+    global _lock, _told_by
     _lock = threading.RLock()
     _counts.clear()
+    _told_by = None

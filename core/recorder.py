@@ -1,179 +1,222 @@
 """`record()`: an observation becomes a frame in this process's segment, or a counted refusal.
 
-Never raises, never blocks on anything but its own short lock and one `os.write`, does no network.
-An `Ack` means: survives kill -9. No thread, no atexit hook and no ledger is needed for that.
-A signal handler or a finalizer may record in the middle of a record: it writes to a segment beside.
+Never raises, waits for nothing but one `write` of its own and, for a moment, for another thread's;
+does no network. An `Ack` means: survives kill -9. No thread, no atexit hook and no ledger is
+needed for that. A signal handler or a finalizer may record in the middle of a record: it writes to
+a segment of its own.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import threading
-import time
+from collections.abc import Generator
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
-import msgspec
-
-from costspan.core import clean, counters, identifiers
+from costspan.core import clean, counters
 from costspan.core.journal import records
+from costspan.core.journal.answer import Ack, Held, Refused
+from costspan.core.journal.files import SYSTEM, Files
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
-from costspan.core.journal.spool import Segment, segment_name
+from costspan.core.journal.ladder import Ladder, refuse
+from costspan.core.journal.rung import SLOW_NS, SLOW_SYNC_NS, Sync
 from costspan.core.schema import Observation
 
-SEGMENT_BYTES_MAX = 8 * 1024 * 1024
+BODY_BYTES_MAX = PAYLOAD_BYTES_MAX - 64
+_PATIENCE_SECONDS = 1.0
+"""So long a sync, a rotation or a fork waits for a write that is stuck."""
 
-
-class Ack(msgspec.Struct, frozen=True):
-    """Written: this observation survives the death of the process."""
-
-    oid: str
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """Not written, and counted: why."""
-
-    reason: str
+__all__ = ["Ack", "Held", "Recorder", "Refused", "Sync"]
 
 
 class Recorder:
     """The writer of one process. `seq` is taken only when its frame was written, so no gap lies."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        beside: Path | None = None,
+        sync: Sync = "interval",
+        files: Files = SYSTEM,
+        is_first: bool = True,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            folder: The spool.
+            beside: The folder for records that the spool's does not take.
+            sync: When records are put on the disk itself: when `sync()` is called, or each one
+                before it is acknowledged.
+            files: The operating system.
+            is_first: It tells the process's counters too.
+        """
         self.folder = folder
-        self._lock = threading.RLock()
+        self.beside = beside
+        self.sync_policy: Sync = sync
+        self._files = files
+        self._is_first = is_first
+        self._wait_seconds = (SLOW_NS if sync == "interval" else SLOW_SYNC_NS) / 1e9
         self._start_writer()
 
     def _start_writer(self) -> None:
-        self.writer = identifiers.new_writer_id()
-        self._seq = 0
-        self._segment: Segment | None = None
-        self._segments_opened = 0
-        self._refused: dict[str, int] = {}
-        self._refusals_unsaid = False
-        self._writing = False
-        self._beside: Recorder | None = None
+        self._lock = threading.RLock()
+        self._owner = 0
+        self._is_stuck = False
+        self._nested: Recorder | None = None
+        self._syncing: set[int] = set()
+        self._ladder = Ladder(
+            self.folder, self.beside, self.sync_policy, self._files, is_first=self._is_first
+        )
 
-    def record(self, observation: Observation) -> Ack | Refused:
+    @property
+    def writer(self) -> str:
+        """The id in the names of what is recorded next."""
+        return self._ladder.writer
+
+    @property
+    def held(self) -> int:
+        """How many records wait in memory."""
+        return self._ladder.held + (0 if self._nested is None else self._nested.held)
+
+    def record(self, observation: Observation) -> Ack | Held | Refused:
         """Append an observation (see the module's promise)."""
         try:
             body = records.encode_body(observation)
         except Exception as error:  # a field that went around `clean`
-            return self._refuse(f"unencodable:{type(error).__name__}")
-        if len(body) > PAYLOAD_BYTES_MAX - 64:
-            return self._refuse("too_large")
-        with self._lock:
-            if self._writing:  # this very thread, interrupted: the frame under way is not to mix
-                if self._beside is None:
-                    self._beside = Recorder(self.folder)
-                return self._beside.record(observation)
-            self._writing = True
-            try:
-                seq = self._append(body)
-            except OSError as error:
-                return self._refuse_locked(f"disk:{error.errno}")
-            except Exception as error:
-                return self._refuse_locked(type(error).__name__)
-            finally:
-                self._writing = False
-        return Ack(observation.oid or f"{self.writer}:{seq}")
+            return refuse(f"unencodable:{type(error).__name__}")
+        said = self.append_body(body)
+        return Ack(observation.oid) if observation.oid and type(said) is Ack else said
 
-    def record_fields(self, fields: dict[str, Any]) -> Ack | Refused:
+    def record_fields(self, fields: dict[str, Any]) -> Ack | Held | Refused:
         """Clean `fields` into an observation and record it."""
         return self.record(clean.observation(fields))
 
-    def _append(self, body: bytes) -> int:
-        segment = self._segment
-        if segment is None or segment.is_suspect or segment.size_bytes > SEGMENT_BYTES_MAX:
-            segment = self._open_segment()
-        if self._refusals_unsaid:
-            said = records.Refusals(self.writer, dict(self._refused), time.time_ns())
-            segment.append(records.control_payload(said))
-            self._refusals_unsaid = False
-        self._seq += 1  # before the write: whatever interrupts it, no two frames share a number
+    def append_body(self, body: bytes) -> Ack | Held | Refused:
+        """Append an encoded observation: a msgpack map of its fields, see `records.encode_body`."""
+        if len(body) > BODY_BYTES_MAX:
+            return refuse("too_large")
+        me = get_ident()
+        if self._owner == me:  # this very thread, interrupted: the frame under way is not to mix
+            return self._nested_recorder().append_body(body)
         try:
-            segment.append(records.observation_payload(self._seq, body))
-        except OSError:
-            self._seq -= 1  # nothing was written
-            raise
-        return self._seq
+            if not self._lock.acquire(False) and not self._has_waited():
+                return self._ladder.hold(body, "busy")
+            self._owner = me
+            return self._ladder.append(body)
+        except Exception as error:
+            return refuse(type(error).__name__)
+        finally:
+            # An exception of a signal handler may have come right after the lock was taken: ask
+            # the lock, which refuses whoever does not hold it.
+            if self._owner == me:
+                self._is_stuck = False
+                self._owner = 0
+            try:  # noqa: SIM105  (a context manager costs as much as the whole lock)
+                self._lock.release()
+            except RuntimeError:
+                pass
 
-    def _open_segment(self) -> Segment:
-        if self._segment is not None:
-            full, self._segment = self._segment, None
-            full.close()
-        opened_at = time.time_ns()
-        name = segment_name(opened_at, self.writer, self._segments_opened)
-        segment = Segment(self.folder, name)
-        self._segments_opened += 1
-        opened = records.Opened(self.writer, os.getpid(), opened_at)
+    def _has_waited(self) -> bool:
+        """Wait a moment for the lock. While a write is stuck, only the first one does."""
+        if self._is_stuck:
+            return False
+        if self._lock.acquire(timeout=self._wait_seconds):
+            return True
+        self._is_stuck = True
+        return False
+
+    def _nested_recorder(self) -> Recorder:
+        if self._nested is None:
+            self._nested = Recorder(
+                self.folder,
+                beside=self.beside,
+                sync=self.sync_policy,
+                files=self._files,
+                is_first=False,
+            )
+        return self._nested
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[bool]:
+        """Hold the lock; False if a write is stuck, or this thread was interrupted in one."""
+        me = get_ident()
+        if self._owner == me or not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            yield False
+            return
         try:
-            segment.append(records.control_payload(opened))
-        except OSError:
-            segment.path.unlink(missing_ok=True)  # it holds no record
-            segment.close()
-            raise
-        self._segment = segment
-        return segment
-
-    def _refuse(self, reason: str) -> Refused:
-        with self._lock:
-            return self._refuse_locked(reason)
-
-    def _refuse_locked(self, reason: str) -> Refused:
-        self._refused[reason] = self._refused.get(reason, 0) + 1
-        self._refusals_unsaid = True
-        counters.count(f"refused:{reason}")
-        return Refused(reason)
+            self._owner = me
+            yield True
+        finally:
+            self._owner = 0
+            self._lock.release()
 
     def rotate(self) -> None:
-        """Give the current segment up, so that any drainer may take it. Nothing if it is empty."""
-        with self._lock:
-            if self._segment is not None and not self._writing:
-                rotated, self._segment = self._segment, None
-                rotated.close()
-            if self._beside is not None:
-                self._beside.rotate()
+        """Give the current segments up, so that any drainer may take them; nothing if empty.
+
+        What is held in memory is tried first, wherever it may go.
+        """
+        with self._alone() as may:
+            if may:
+                self._ladder.retry()
+                self._ladder.leave_all()
+        if self._nested is not None:
+            self._nested.rotate()
 
     def sync(self) -> None:
         """Put everything acknowledged on the disk itself; a failure is counted, the data stays.
 
-        Nobody waits for the disk: records go on while this does.
+        Nobody waits for the disk: records go on while this does. What is held in memory is tried
+        again, and the counters are told.
         """
-        with self._lock:
-            segment, beside = self._segment, self._beside
-        if beside is not None:
-            beside.sync()
-        if segment is None:
-            return
-        try:
-            self._sync(segment)
-        except OSError as error:
-            counters.count(f"sync_failed:{error.errno}")
-            with self._lock:
-                if self._segment is segment and not self._writing:
-                    self._segment = None  # never trust a descriptor after a failed sync
-                    segment.close()
+        if self._nested is not None:
+            self._nested.sync()
+        with self._alone() as may:
+            if not may:
+                return
+            self._ladder.look_after()
+            waiting = self._ladder.to_sync()
+            self._syncing.update(fd for _, fd in waiting)
+        for segment, fd in waiting:
+            size_bytes = segment.size_bytes
+            try:
+                self._files.sync(fd)
+                if not segment.is_name_synced:
+                    segment.sync_name()
+                segment.synced_bytes = max(segment.synced_bytes, size_bytes)
+            except OSError as error:
+                counters.count(f"sync_failed:{error.errno}")
+                segment.is_suspect = True  # whether or not the lock is to be had
+                with self._alone() as may:
+                    if may:
+                        self._ladder.distrust(segment)
+            finally:
+                self._syncing.discard(fd)  # first: nobody is to close what is closed already
+                with contextlib.suppress(OSError):
+                    self._files.close(fd)
 
-    def _sync(self, segment: Segment) -> None:
-        with self._lock:
-            if self._segment is not segment:
-                return  # rotated meanwhile: whoever drains it reads what the kernel has
-            fd = segment.duplicate()
-        try:
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
+    def before_fork(self) -> None:
+        """Let no other thread be in the middle of a record while the process forks, if possible."""
+        self._lock.acquire(timeout=_PATIENCE_SECONDS)
+
+    def after_fork_in_parent(self) -> None:
+        """Let the others go on."""
+        with contextlib.suppress(RuntimeError):  # the lock was not to be had
+            self._lock.release()
 
     def after_fork(self) -> None:
-        """In a forked child: a writer of its own. Closing the inherited descriptor unlocks nothing.
+        """In a forked child: a writer of its own, which knows nothing of what the parent holds.
 
-        The parent's lock object may be held by a thread that does not exist here: replace it.
+        Closing the inherited descriptors unlocks nothing. The parent's lock objects may be held
+        by a thread that does not exist here: they are replaced.
         """
-        inherited, beside = self._segment, self._beside
-        self._lock = threading.RLock()
+        inherited, nested, syncing = self._ladder, self._nested, self._syncing
         self._start_writer()
-        if inherited is not None:
-            inherited.abandon()
-        if beside is not None:
-            beside.after_fork()
+        inherited.abandon()
+        for fd in syncing:
+            with contextlib.suppress(OSError):
+                self._files.close(fd)
+        if nested is not None:
+            nested.after_fork()

@@ -1,20 +1,24 @@
-"""This process's recorder and its background drain: what the public names act on.
+"""This process's recorder and its background thread: what the public names act on.
 
-Nothing is opened before the first record. The thread syncs once a second and drains every few
-seconds; durability depends on neither, nor on the drain at exit, which only shortens the wait.
+Nothing is opened before the first record. The thread (see `background`) syncs once a second and
+drains every few seconds; durability depends on neither, nor on the drain at exit, which only
+shortens the wait.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from costspan.core import config, context, counters, identifiers
-from costspan.core.recorder import Ack, Recorder, Refused
+import msgspec
+
+from costspan.core import clean, config, context, counters, identifiers
+from costspan.core.background import Background
+from costspan.core.bounded import MAP_KEYS_MAX
+from costspan.core.journal import spool
+from costspan.core.recorder import Ack, Held, Recorder, Refused
 from costspan.core.schema import Observation
 
 if TYPE_CHECKING:
@@ -25,6 +29,10 @@ SYNC_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
 SWEEP_SECONDS = 300.0
 """So often a process that records nothing looks for what is open for too long."""
+BUSY_TIMES = 5
+"""So often in a row the ledger may be another's before the host's log is told."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class _Process:
@@ -35,7 +43,8 @@ class _Process:
         self.settings: config.Config | None = None
         self.recorder: Recorder | None = None
         self.background = True
-        self.drainer: _Drainer | None = None
+        self.thread: Background | None = None
+        self.former: list[Recorder] = []  # those that still hold records in memory
         self.complaints: set[str] = set()
 
 
@@ -51,6 +60,8 @@ def configure(
     gateways: str | tuple[str, ...] | list[str] | None = None,
     *,
     open_ttl: int | None = None,
+    sync: str | None = None,
+    spool_beside: str | os.PathLike[str] | None = None,
     background: bool = True,
 ) -> config.Config:
     """Say where the books are and what decides them; returns the settings in force.
@@ -65,6 +76,10 @@ def configure(
         open_ttl: Seconds after which a call that started and did not end is swept: from then on
             its outcome is `unknown`, until its end comes after all. 7200 unless said; a batch is
             given 26 hours at least.
+        sync: When records are put on the disk itself: `interval` (default), every second, so that
+            a power cut takes the last one's at most; `always`, each before it is acknowledged.
+        spool_beside: Folder for records while the spool takes none; `off` for none. Unless said,
+            one of this user's own, in `/dev/shm` or else in the temporary directory.
         background: Drain in a background thread of this process. Without it, records wait in
             the spool for `flush()` or `costspan drain`.
 
@@ -73,15 +88,10 @@ def configure(
     """
     settings = config.load(
         {
-            "ledger": ledger,
-            "spool": spool,
-            "rules": rules,
-            "prices": prices,
-            "profile": profile,
-            "gateways": gateways,
-            "open_ttl": open_ttl,
+            "ledger": ledger, "spool": spool, "rules": rules, "prices": prices, "profile": profile,
+            "gateways": gateways, "open_ttl": open_ttl, "sync": sync, "spool_beside": spool_beside,
         }
-    )
+    )  # fmt: skip
     if rules is not None or profile is not None or prices is not None:
         from costspan.core import policy
 
@@ -89,10 +99,12 @@ def configure(
         policy.rules_of(settings)
         policy.contract_of(settings)
     with _process.lock:
-        if _process.recorder is not None:
-            _process.recorder.rotate()
-            if _process.recorder.folder != settings.spool:
+        if (active := _process.recorder) is not None:
+            active.rotate()
+            wanted = (settings.spool, settings.spool_beside, settings.sync)
+            if (active.folder, active.beside, active.sync_policy) != wanted:
                 _process.recorder = None
+                _process.former.append(active)
         _process.settings = settings
         _process.background = background
     return settings
@@ -110,23 +122,39 @@ def recorder() -> Recorder:
     """This process's recorder, started at first use."""
     with _process.lock:
         if _process.recorder is None:
-            _process.recorder = Recorder(_spool_folder())
-            if _process.background and _process.drainer is None:
-                _process.drainer = _Drainer()
-                # At interpreter shutdown no thread can start; the records are safe without it.
-                with contextlib.suppress(RuntimeError):
-                    _process.drainer.start()
+            _process.recorder = _new_recorder()
+            if _process.background and _process.thread is None:
+                _start_thread()
         return _process.recorder
 
 
-def _spool_folder() -> Path:
-    """The folder to record into; settings that cannot be used must not lose records."""
+def _new_recorder() -> Recorder:
+    """A recorder into the spool; settings that cannot be used must not lose records."""
     try:
-        return settings().spool
+        known = settings()
     except config.ConfigError as error:
         folder = config.fallback_spool()
         complain("settings", f"{error}; records are kept in {folder} until it is mended")
-        return folder
+        return Recorder(folder)
+    return Recorder(known.spool, beside=known.spool_beside, sync=known.sync)
+
+
+def _start_thread() -> None:
+    thread = Background(
+        _sync,
+        _drain_and_deliver,
+        _drain_failed,
+        sync_seconds=SYNC_SECONDS,
+        drain_seconds=DRAIN_SECONDS,
+        sweep_seconds=SWEEP_SECONDS,
+    )
+    try:
+        thread.start()
+    except RuntimeError:
+        # At interpreter shutdown, or at a limit: the records are safe, and wait for a drain.
+        counters.count("no_thread")
+    else:
+        _process.thread = thread
 
 
 def complain(subject: str, text: str) -> None:
@@ -141,35 +169,57 @@ def complain(subject: str, text: str) -> None:
     logging.getLogger("costspan").error("%s", text)
 
 
-def record(fields: dict[str, Any] | Observation) -> Ack | Refused:
+def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
     """Record one observation. Never raises, never blocks, does no network; see `recorder`."""
     try:
-        active = _process.recorder or recorder()
         if isinstance(fields, Observation):
-            said = active.record(fields)
-        else:
-            known = _process.settings
-            if known is not None and known.gateways and fields.get("attributes"):
-                fields = _marked(fields, known.gateways)
-            said = active.record_fields(fields)
+            return _told((_process.recorder or recorder()).record(fields))
+        kept = clean.wire_fields(fields)
     except Exception as error:
-        counters.count(f"refused:{type(error).__name__}")
-        said = Refused(f"{type(error).__name__}: {error}")
+        return _failed(error)
+    return record_clean(kept)
+
+
+def record_clean(kept: dict[str, Any]) -> Ack | Held | Refused:
+    """As `record`, of fields that are clean already: what `clean.wire_fields` made.
+
+    They are not turned into an `Observation` first: a map of the same fields is its encoding.
+    """
+    try:
+        active = _process.recorder or recorder()
+        known = _process.settings
+        if known is not None and known.gateways and "attributes" in kept:
+            kept = _marked(kept, known.gateways)
+        said = active.append_body(_encode(kept))
+        if type(said) is not Ack:
+            return _told(said)
+        return Ack(kept["oid"]) if "oid" in kept else said
+    except Exception as error:
+        return _failed(error)
+
+
+def _told(said: Ack | Held | Refused) -> Ack | Held | Refused:
+    """The answer, which the host's log hears of once if it is no `Ack`."""
     if type(said) is Refused:
         complain(said.reason, f"a record was refused ({said.reason}): see costspan doctor")
+    elif type(said) is Held:
+        complain(f"held:{said.reason}", f"records are kept in memory ({said.reason})")
     return said
 
 
-def _marked(fields: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]:
+def _failed(error: Exception) -> Ack | Held | Refused:
+    counters.count(f"refused:{type(error).__name__}")
+    return _told(Refused(f"{type(error).__name__}: {error}"))
+
+
+def _marked(kept: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]:
     """Mark the client's view of a call that a gateway meters."""
     from costspan.core.join.identity import DOWNSTREAM, is_metered
 
-    attributes = fields["attributes"]
-    if isinstance(attributes, dict) and is_metered(
-        cast("dict[str, Any]", attributes).get("base_url"), gateways
-    ):
-        return {**fields, "flags": (*(fields.get("flags") or ()), DOWNSTREAM)}
-    return fields
+    if not is_metered(kept["attributes"].get("base_url"), gateways):
+        return kept
+    flags = [flag for flag in kept.get("flags", ()) if flag != DOWNSTREAM]
+    return {**kept, "flags": (*flags[: MAP_KEYS_MAX - 1], DOWNSTREAM)}
 
 
 def flush(timeout: float | None = None, *, sweep_older: int | None = None) -> Drained:
@@ -185,8 +235,8 @@ def flush(timeout: float | None = None, *, sweep_older: int | None = None) -> Dr
     """
     from costspan.core import drain
 
-    if _process.recorder is not None:
-        _process.recorder.rotate()
+    for each in _recorders():
+        each.rotate()
     return drain.drain(
         settings(),
         timeout_seconds=30.0 if timeout is None else timeout,
@@ -207,70 +257,94 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
     return Books(open_url(found if "://" in found else f"sqlite:///{found}", create=False))
 
 
-class _Drainer(threading.Thread):
-    def __init__(self) -> None:
-        super().__init__(name="costspan-drain", daemon=True)
-        self._stop_asked = threading.Event()
+def _recorders() -> list[Recorder]:
+    """The recorder, and those before it that still hold something."""
+    with _process.lock:
+        _process.former = [each for each in _process.former if each.held]
+        active = _process.recorder
+        return [*_process.former, *([] if active is None else [active])]
 
-    def run(self) -> None:
-        waited = unswept = 0.0
-        while not self._stop_asked.wait(SYNC_SECONDS):
-            waited += SYNC_SECONDS
-            unswept += SYNC_SECONDS
-            active = _process.recorder
-            if active is None:
-                continue
-            active.sync()
-            if waited >= DRAIN_SECONDS:
-                waited = 0.0
-                if _drain_quietly(even_if_empty=unswept >= SWEEP_SECONDS):
-                    unswept = 0.0
 
-    def stop(self) -> None:
-        self._stop_asked.set()
+def _sync() -> None:
+    for each in _recorders():
+        each.sync()
+
+
+def _drain(even_if_empty: bool = False) -> bool:
+    """Drain, if anything waits or (to sweep) even if not; whether it did."""
+    folders = spool.folders_of(settings())
+    if not even_if_empty and not any(map(spool.segments, folders)):
+        return False
+    flush(timeout=1.0)
+    return True
+
+
+def _drain_and_deliver(even_if_empty: bool = False) -> bool:
+    """As `_drain`; then the sinks are brought what this or another process settled."""
+    from costspan.core import sinks
+
+    was_due = _drain(even_if_empty)
+    sinks.deliver(settings())  # in threads of its own: a sink holds up no sync and no drain
+    return was_due
+
+
+def _drain_failed(error: BaseException, times: int = 1) -> None:
+    """Count it; the records stay in the spool. Many processes often find the ledger busy."""
+    counters.count(f"drain_failed:{type(error).__name__}")
+    if times >= BUSY_TIMES or type(error).__name__ != "LedgerBusy":
+        complain(f"drain:{type(error).__name__}", f"the books are not up to date: {error}")
 
 
 def _drain_quietly(even_if_empty: bool = False) -> bool:
-    """Drain, if anything waits; what goes wrong is counted and tried again later.
-
-    The records stay in the spool. `even_if_empty`: to sweep what is open for too long. Returns
-    whether a drain was tried.
-    """
-    from costspan.core.journal import spool
-
+    """As `_drain`; what goes wrong is counted. Whether it was tried."""
     try:
-        if not even_if_empty and not spool.segments(settings().spool):
-            return False
-        flush(timeout=1.0)
+        return _drain(even_if_empty)
     except Exception as error:
-        counters.count(f"drain_failed:{type(error).__name__}")
-        complain(f"drain:{type(error).__name__}", f"the books are not up to date: {error}")
-    return True
+        _drain_failed(error, BUSY_TIMES)
+        return True
 
 
 def _at_exit() -> None:
     """Shorten the wait for the books where atexit runs at all; nothing depends on it."""
-    drainer, active = _process.drainer, _process.recorder
-    if drainer is None or active is None:
+    for each in _recorders():
+        each.rotate()  # the last moment for what is held in memory
+    if _process.recorder is None or not _process.background:
         return
-    drainer.stop()
-    drainer.join(5.0)
-    active.sync()
+    if _process.thread is not None:
+        _process.thread.stop()
+        _process.thread.join(5.0)
+    _sync()
     _drain_quietly()
 
 
+def _before_fork() -> None:
+    if (active := _process.recorder) is not None:
+        active.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if (active := _process.recorder) is not None:
+        active.after_fork_in_parent()
+
+
 def _after_fork_in_child() -> None:
-    inherited = _process.recorder
+    inherited = [*_process.former, *([] if _process.recorder is None else [_process.recorder])]
     _process.lock = threading.RLock()
-    _process.drainer = None  # threads do not survive a fork
+    _process.thread = None  # threads do not survive a fork
     _process.recorder = None  # the next record starts a writer, and a thread, of the child's own
+    _process.former = []  # what they hold is the parent's to write
     counters.after_fork()
     identifiers.after_fork()
-    if inherited is not None:
-        inherited.after_fork()
+    spool.after_fork()
+    for each in inherited:
+        each.after_fork()
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
 
 __all__ = ["configure", "context", "flush", "open_ledger", "record", "recorder", "settings"]

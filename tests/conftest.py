@@ -16,7 +16,12 @@ from costspan.core.schema import Observation
 @pytest.fixture
 def books_at(tmp_path: Path) -> Iterator[Path]:
     """A configured process: ledger and spool in a fresh folder, no background drain."""
-    costspan.configure(ledger=tmp_path / "ledger.db", spool=tmp_path / "spool", background=False)
+    costspan.configure(
+        ledger=tmp_path / "ledger.db",
+        spool=tmp_path / "spool",
+        spool_beside="off",  # a slow disk must not send records where these fixtures do not look
+        background=False,
+    )
     yield tmp_path
     runtime.recorder().rotate()
 

@@ -16,11 +16,11 @@ from typing import Protocol
 class Files(Protocol):
     """The calls, each one step: a simulator may fail, tear or outlive any of them."""
 
-    def make_folder(self, folder: Path) -> None:
+    def make_folder(self, folder: Path, /) -> None:
         """Make the folder and those above it (mode 0700), unless it is there."""
         ...
 
-    def create(self, path: Path) -> int:
+    def create(self, path: Path, /) -> int:
         """A descriptor that only appends to a new file (mode 0600).
 
         Raises:
@@ -28,59 +28,59 @@ class Files(Protocol):
         """
         ...
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path, /) -> int:
         """A descriptor to read and lock a file by."""
         ...
 
-    def write(self, fd: int, data: bytes) -> int:
+    def write(self, fd: int, data: bytes, /) -> int:
         """Append; returns how many bytes were written, which may be fewer."""
         ...
 
-    def truncate(self, fd: int, size_bytes: int) -> None:
+    def truncate(self, fd: int, size_bytes: int, /) -> None:
         """Cut the file off at this size."""
         ...
 
-    def read(self, fd: int) -> bytes:
-        """The whole content of a file."""
+    def read(self, fd: int, /) -> bytes:
+        """The whole content of a file, from its beginning."""
         ...
 
-    def sync(self, fd: int) -> None:
+    def sync(self, fd: int, /) -> None:
         """Put the file's content on the disk itself."""
         ...
 
-    def sync_folder(self, folder: Path) -> None:
+    def sync_folder(self, folder: Path, /) -> None:
         """Put the folder's names on the disk itself."""
         ...
 
-    def duplicate(self, fd: int) -> int:
+    def duplicate(self, fd: int, /) -> int:
         """Another descriptor of the same open file."""
         ...
 
-    def close(self, fd: int) -> None:
+    def close(self, fd: int, /) -> None:
         """Let a descriptor go; the lock goes with the last one of its open file."""
         ...
 
-    def lock(self, fd: int) -> bool:
+    def lock(self, fd: int, /) -> bool:
         """Take the file's lock if nobody holds it (flock); whether it was taken."""
         ...
 
-    def unlock(self, fd: int) -> None:
+    def unlock(self, fd: int, /) -> None:
         """Give the lock up, whatever descriptors of the open file are left in other processes."""
         ...
 
-    def is_at(self, fd: int, path: Path) -> bool:
+    def is_at(self, fd: int, path: Path, /) -> bool:
         """Whether this path still leads to the open file."""
         ...
 
-    def rename(self, path: Path, to: Path) -> None:
+    def rename(self, path: Path, to: Path, /) -> None:
         """Give a file another name, in one step."""
         ...
 
-    def unlink(self, path: Path) -> None:
+    def unlink(self, path: Path, /) -> None:
         """Remove a name; nothing if it is gone."""
         ...
 
-    def names(self, folder: Path) -> list[str]:
+    def names(self, folder: Path, /) -> list[str]:
         """The names in a folder, sorted; none if there is no such folder."""
         ...
 
@@ -91,6 +91,9 @@ class Files(Protocol):
     def monotonic_ns(self) -> int:
         """A clock that never goes back (ns)."""
         ...
+
+
+_READ_BYTES = 1 << 20
 
 
 class _System:
@@ -106,7 +109,9 @@ class _System:
     monotonic_ns = staticmethod(time.monotonic_ns)
 
     def make_folder(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.is_dir():
+            self.make_folder(folder.parent)  # parents made by `mkdir` itself would be open to all
+            folder.mkdir(exist_ok=True, mode=0o700)
 
     def create(self, path: Path) -> int:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
@@ -115,8 +120,12 @@ class _System:
         return os.open(path, os.O_RDWR)
 
     def read(self, fd: int) -> bytes:
-        with os.fdopen(os.dup(fd), "rb") as file:
-            return file.read()
+        found: list[bytes] = []
+        at = 0
+        while part := os.pread(fd, _READ_BYTES, at):
+            found.append(part)
+            at += len(part)
+        return b"".join(found)
 
     def sync_folder(self, folder: Path) -> None:
         fd = os.open(folder, os.O_RDONLY)

@@ -1,7 +1,7 @@
 """Frames: length, crc32, payload. A reader steps over what is no whole frame, and says where.
 
 A file begins with `MAGIC`, whose last byte is the format's version. Lengths are bytes, little
-endian.
+endian. A file of a newer version is not taken apart: what it means is not known here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,13 @@ import struct
 from typing import NamedTuple
 from zlib import crc32
 
-MAGIC = b"costspan\x01"
+NAME = b"costspan"
+VERSION = 1
+MAGIC = NAME + bytes((VERSION,))
+OBSERVATION = 1
+"""The first byte of a payload that is an observation; its sequence number follows."""
 _HEAD = struct.Struct("<II")
+NUMBERED = struct.Struct("<BQ")
 PAYLOAD_BYTES_MAX = 4 * 1024 * 1024
 _SOUND_BYTES_MIN = 9
 _SOUND_BYTES_MAX = 64 * 1024
@@ -22,6 +27,13 @@ def frame(payload: bytes) -> bytes:
     return _HEAD.pack(len(payload), crc32(payload)) + payload
 
 
+def observation_frame(seq: int, body: bytes) -> bytes:
+    """`frame(observation_payload(seq, body))`, with one copy of the body instead of two."""
+    number = NUMBERED.pack(OBSERVATION, seq)
+    length = NUMBERED.size + len(body)
+    return b"%b%b%b" % (_HEAD.pack(length, crc32(body, crc32(number))), number, body)
+
+
 class Frames(NamedTuple):
     """What a file held: the whole payloads in order, and where bytes are that are no frame."""
 
@@ -30,7 +42,13 @@ class Frames(NamedTuple):
 
 
 def read_frames(data: bytes) -> Frames:
-    """Every whole frame of `data`. What is torn or damaged hides no frame behind it."""
+    """Every whole frame of `data`. What is torn or damaged hides no frame behind it.
+
+    A file of a newer version is one payload, its first bytes, which are no record: so whoever
+    reads it counts something unreadable, and puts nothing of it aside.
+    """
+    if is_newer(data):
+        return Frames([data[: len(MAGIC)]], [])
     if not data.startswith(MAGIC):
         return Frames([], [(0, len(data))] if data else [])
     frames = Frames([], [])
@@ -45,6 +63,11 @@ def read_frames(data: bytes) -> Frames:
             frames.payloads.append(payload)
             at += _HEAD.size + len(payload)
     return frames
+
+
+def is_newer(data: bytes) -> bool:
+    """Whether these are the first bytes of a file that a newer version wrote."""
+    return data.startswith(NAME) and len(data) >= len(MAGIC) and data[len(NAME)] > VERSION
 
 
 def _frame_at(data: bytes, at: int, bytes_max: int) -> bytes | None:

@@ -6,17 +6,15 @@ fields as msgpack) or a control record (tagged msgpack).
 
 from __future__ import annotations
 
-import struct
 from typing import Any, cast
 
 import msgspec
 
 from costspan.core.clean import observation as clean_observation
+from costspan.core.journal.frames import NUMBERED, OBSERVATION
 from costspan.core.schema import Observation
 
-_OBSERVATION = 1
 _CONTROL = 2
-_PREFIX = struct.Struct("<BQ")
 
 
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
@@ -29,6 +27,17 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
 
 class Refusals(msgspec.Struct, frozen=True, tag="refusals"):
     """How many records this writer had to refuse since it started, by reason (cumulative)."""
+
+    writer: str
+    counts: dict[str, int]
+    recorded_at: int
+
+
+class Counts(msgspec.Struct, frozen=True, tag="counts"):
+    """All that a process counted since it started, by name (cumulative): see `core.counters`.
+
+    `writer` names the process by the first writer it had. The latest record holds them all.
+    """
 
     writer: str
     counts: dict[str, int]
@@ -84,7 +93,7 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
     recorded_at: int
 
 
-Control = Opened | Refusals | Policy | SessionOwner | Assignment | Close
+Control = Opened | Refusals | Counts | Policy | SessionOwner | Assignment | Close
 Record = Observation | Control
 
 _encoder = msgspec.msgpack.Encoder()
@@ -100,7 +109,7 @@ def encode_body(observation: Observation) -> bytes:
 
 def observation_payload(seq: int, body: bytes) -> bytes:
     """A journal payload of an encoded observation."""
-    return _PREFIX.pack(_OBSERVATION, seq) + body
+    return NUMBERED.pack(OBSERVATION, seq) + body
 
 
 def control_payload(record: Control) -> bytes:
@@ -131,11 +140,11 @@ def decode(payload: bytes, writer: str | None) -> Record:
     Raises:
         ValueError: if the payload is no record (its checksum was right: a newer version wrote it).
     """
-    if payload[:1] == bytes((_OBSERVATION,)):
-        if len(payload) < _PREFIX.size:
+    if payload[:1] == bytes((OBSERVATION,)):
+        if len(payload) < NUMBERED.size:
             raise ValueError("an observation without a sequence number")
-        _, seq = _PREFIX.unpack_from(payload)
-        observation = decode_body(payload[_PREFIX.size :])
+        _, seq = NUMBERED.unpack_from(payload)
+        observation = decode_body(payload[NUMBERED.size :])
         oid = observation.oid or f"{writer}:{seq}"
         return msgspec.structs.replace(observation, oid=oid, writer=writer, seq=seq)
     if payload[:1] == bytes((_CONTROL,)):

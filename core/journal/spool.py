@@ -1,164 +1,130 @@
-"""The spool: one append-only segment per process, and the folder that collects them.
+"""The spool folder as whoever drains it sees it: which segments there are, and whose turn it is.
 
-A live writer holds the flock of its segment, so a segment whose lock is free is complete: its
-writer rotated, or died. A frame is one `os.write`; once it returned, the frame survives kill -9.
-A segment gets its name only after it is locked, so that no drainer ever takes a segment that its
-writer has yet to lock.
+A live writer holds the lock of its segment (see `segment`); so does a drainer while it settles one.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from costspan.core.journal.frames import MAGIC, frame, read_frames
+from costspan.core import counters
+from costspan.core.journal import beside
+from costspan.core.journal.files import SYSTEM, Files
+from costspan.core.journal.frames import read_frames
+from costspan.core.journal.segment import SUFFIX
 
-SUFFIX = ".seg"
-_UNNAMED = ".new"
+if TYPE_CHECKING:
+    from costspan.core.config import Config
+
 _QUARANTINE = "quarantine"
-
-
-class Segment:
-    """The segment this process appends to. Not thread-safe: the recorder holds the lock.
-
-    `is_suspect` says that its end is not known for sure (half a frame could not be cut off again,
-    or an exception of a signal handler came between): nothing more may be appended.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        unnamed = folder / (name + _UNNAMED)
-        self.path = folder / (name + SUFFIX)
-        self.is_suspect = False
-        self._fd = os.open(unnamed, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            self._good_until = 0
-            self._write(MAGIC)
-            os.rename(unnamed, self.path)
-        except BaseException:
-            os.close(self._fd)
-            unnamed.unlink(missing_ok=True)
-            raise
-
-    @property
-    def size_bytes(self) -> int:
-        """How many good bytes the segment holds."""
-        return self._good_until
-
-    def append(self, payload: bytes) -> None:
-        """Append one frame. When this returns, the frame survives the death of the process.
-
-        Raises:
-            OSError: if the frame could not be written whole; the segment is as it was before.
-        """
-        self._write(frame(payload))
-
-    def _write(self, data: bytes) -> None:
-        written = 0
-        try:
-            written = os.write(self._fd, data)
-            if written != len(data):
-                raise OSError(28, f"short write: {written} of {len(data)} bytes")
-        except OSError:
-            # Half a frame would hide every later one from readers.
-            try:
-                os.ftruncate(self._fd, self._good_until)
-            except OSError:
-                self.is_suspect = True
-            raise
-        except BaseException:
-            self.is_suspect = True
-            raise
-        self._good_until += written
-
-    def duplicate(self) -> int:
-        """A descriptor of its own to sync by, whatever becomes of the segment meanwhile."""
-        return os.dup(self._fd)
-
-    def close(self) -> None:
-        """Give the segment up. Unlocked by name: a child may hold a copy of the descriptor."""
-        fcntl.flock(self._fd, fcntl.LOCK_UN)
-        os.close(self._fd)
-
-    def abandon(self) -> None:
-        """In a forked child: let go of the parent's segment without taking its lock away."""
-        os.close(self._fd)
+_TORN = ".torn"
+_claimed: set[int] = set()
+"""The descriptors this process holds segments by, for a forked child to let go of."""
 
 
 class Content(NamedTuple):
-    """A claimed segment: its whole payloads, and where its torn or damaged parts were put."""
+    """A claimed segment: its whole payloads, and where its torn or damaged parts were put.
+
+    `may_go` is false while some torn part could not be put aside: `finish` leaves the segment.
+    """
 
     path: Path
     payloads: list[bytes]
     quarantined: tuple[Path, ...]
+    may_go: bool = True
 
 
-def segments(folder: Path) -> list[Path]:
+def folders_of(settings: Config) -> tuple[Path, ...]:
+    """The folders where records of these settings lie: the spool, and what is beside it.
+
+    A default folder beside it is left out if it is not there, or not this user's alone: what
+    another user put there is none of our records.
+    """
+    other = settings.spool_beside
+    if other is None or (beside.is_default(other) and not beside.is_ours(other)):
+        return (settings.spool,)
+    return (settings.spool, other)
+
+
+def segments(folder: Path, files: Files = SYSTEM) -> list[Path]:
     """The segments of a folder, oldest first; none if there is no such folder."""
-    try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
-    except FileNotFoundError:
-        return []
+    return [folder / name for name in files.names(folder) if name.endswith(SUFFIX)]
 
 
 @contextmanager
-def claim(path: Path) -> Generator[Content | None]:
+def claim(path: Path, files: Files = SYSTEM) -> Generator[Content | None]:
     """The content of a segment no live writer and no other drainer holds; else None.
 
     What is torn or damaged is copied to the folder `quarantine`, never deleted. The caller removes
-    the segment with `finish` once its records are safe elsewhere.
+    the segment with `finish` once its records are safe elsewhere. A segment that cannot be read is
+    counted (`claim_failed`), and stands in nobody's way.
     """
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = files.open(path)
     except FileNotFoundError:
         yield None
         return
+    except OSError as error:
+        counters.count(f"claim_failed:{error.errno}")
+        yield None
+        return
+    _claimed.add(fd)
     try:
+        yield _content(path, fd, files)
+    finally:
+        _claimed.discard(fd)
+        _let_go(fd, files)
+
+
+def _content(path: Path, fd: int, files: Files) -> Content | None:
+    try:
+        if not files.lock(fd):
+            return None
+        if not files.is_at(fd, path):
+            return None  # another drainer finished it between our open and our lock
+        data = files.read(fd)
+    except OSError as error:
+        counters.count(f"claim_failed:{error.errno}")
+        return None
+    frames = read_frames(data)
+    kept: list[Path] = []
+    may_go = True
+    for start, end in frames.damaged:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        if not _is_still(path, fd):
-            yield None  # another drainer finished it between our open and our lock
-            return
-        with os.fdopen(os.dup(fd), "rb") as file:
-            data = file.read()
-        frames = read_frames(data)
-        kept = [_quarantine(path, data[start:end], start) for start, end in frames.damaged]
-        yield Content(path, frames.payloads, tuple(kept))
-    finally:
-        _let_go(fd)
+            kept.append(_quarantine(path, data[start:end], start, files))
+        except OSError as error:
+            counters.count(f"quarantine_failed:{error.errno}")
+            may_go = False
+    return Content(path, frames.payloads, tuple(kept), may_go)
 
 
-def _let_go(fd: int) -> None:
+def _let_go(fd: int, files: Files) -> None:
     """Unlock by name, not only by closing: a forked child may hold a copy of the descriptor."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)
+    for step in (files.unlock, files.close):
+        try:
+            step(fd)
+        except OSError as error:
+            counters.count(f"spool_failed:{error.errno}")
 
 
-def _is_still(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(fd))
-    except FileNotFoundError:
-        return False
-
-
-def _quarantine(path: Path, tail: bytes, offset: int) -> Path:
+def _quarantine(path: Path, torn: bytes, offset: int, files: Files) -> Path:
     folder = path.parent / _QUARANTINE
-    folder.mkdir(exist_ok=True, mode=0o700)
-    kept = folder / f"{path.stem}@{offset}.torn"
-    if not kept.exists():
-        partial = kept.with_suffix(".part")
-        partial.write_bytes(tail)
-        partial.rename(kept)
+    files.make_folder(folder)
+    kept = folder / f"{path.stem}@{offset}{_TORN}"
+    if kept.name in files.names(folder):
+        return kept
+    partial = kept.with_suffix(".part")
+    files.unlink(partial)  # of a drainer that died
+    fd = files.create(partial)
+    try:
+        if files.write(fd, torn) != len(torn):
+            raise OSError(28, f"short write of {partial}")
+    finally:
+        files.close(fd)
+    files.rename(partial, kept)
     return kept
 
 
@@ -173,14 +139,24 @@ def writer_of(path: Path) -> str:
     return parts[1] if len(parts) == 3 else path.stem
 
 
-def finish(content: Content) -> None:
-    """Remove a claimed segment whose records are settled."""
-    content.path.unlink(missing_ok=True)
-
-
-def quarantined(folder: Path) -> list[Path]:
-    """The torn tails kept in a folder."""
+def finish(content: Content, files: Files = SYSTEM) -> None:
+    """Remove a claimed segment whose records are settled; it stays if the disk says no."""
+    if not content.may_go:
+        return
     try:
-        return sorted((folder / _QUARANTINE).glob("*.torn"))
-    except FileNotFoundError:
-        return []
+        files.unlink(content.path)
+    except OSError as error:
+        counters.count(f"spool_failed:{error.errno}")  # drained again, its records are duplicates
+
+
+def quarantined(folder: Path, files: Files = SYSTEM) -> list[Path]:
+    """The torn tails kept in a folder."""
+    kept = folder / _QUARANTINE
+    return [kept / name for name in files.names(kept) if name.endswith(_TORN)]
+
+
+def after_fork() -> None:
+    """In a forked child: let go of what the parent drains, so that its death sets it free."""
+    while _claimed:
+        with suppress(OSError):
+            SYSTEM.close(_claimed.pop())

@@ -1,4 +1,4 @@
-"""The setting `open_ttl`: from `configure`, the environment and the file; and what is refused."""
+"""Settings: from `configure`, the environment and the file; and what is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from costspan.core.config import OPEN_TTL_SECONDS, ConfigError
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder without a costspan.toml, and no settings in the environment."""
-    for key in ("OPEN_TTL", "CONFIG", "LEDGER", "SPOOL", "RULES", "PRICES", "PROFILE", "GATEWAYS"):
+    for key in ("CONFIG", *map(str.upper, config._KEYS)):
         monkeypatch.delenv(f"COSTSPAN_{key}", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -44,3 +44,32 @@ def test_the_environment_is_named(text: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("COSTSPAN_OPEN_TTL", text)
     with pytest.raises(ConfigError, match="the environment sets open_ttl"):
         config.load()
+
+
+def test_sync_and_where_it_comes_from(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config.load().sync == "interval"
+    (alone / "costspan.toml").write_text('sync = "always"\n', "utf-8")
+    assert config.load().sync == "always"
+    monkeypatch.setenv("COSTSPAN_SYNC", "interval")
+    assert config.load().sync == "interval"
+    assert config.load({"sync": "always"}).sync == "always"
+
+
+@pytest.mark.parametrize("value", ["", "never", "ALWAYS", 1, True, ["always"]])
+def test_what_is_no_sync_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"sync to .*'interval' or 'always'"):
+        config.load({"sync": value})
+
+
+def test_the_folder_beside(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own for each spool unless said; `off` for none."""
+    found = {config.load({"spool": spool}).spool_beside for spool in ("one", "two")}
+    assert len(found) == 2
+    assert all(each is not None and each.is_absolute() for each in found)
+    (alone / "costspan.toml").write_text('spool_beside = "other"\n', "utf-8")
+    assert config.load().spool_beside == alone / "other"
+    monkeypatch.setenv("COSTSPAN_SPOOL_BESIDE", "/elsewhere")
+    assert config.load().spool_beside == Path("/elsewhere")
+    assert config.load({"spool_beside": "off"}).spool_beside is None
+    with pytest.raises(ConfigError, match="spool_beside"):
+        config.load({"spool_beside": 7})

@@ -10,9 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costspan.core.journal import records, spool
-from costspan.core.journal.frames import MAGIC, PAYLOAD_BYTES_MAX, frame, read_frames
+from costspan.core.journal.frames import (
+    MAGIC,
+    NAME,
+    PAYLOAD_BYTES_MAX,
+    VERSION,
+    frame,
+    observation_frame,
+    read_frames,
+)
 from costspan.core.schema import Observation
 
+OBSERVATION = Observation(
+    attempt_id="a", tenant="acme", usage={"input": 7}, labels={"team": "search"}, flags=("f",)
+)
+OBSERVATION_BODY = records.encode_body(OBSERVATION)
 PAYLOADS = [b"", b"x", b"one payload", bytes(range(40)), b"last"]
 WHOLE = MAGIC + b"".join(map(frame, PAYLOADS))
 
@@ -58,8 +70,26 @@ def test_every_flipped_byte_loses_its_own_frame_and_no_other(bits: int) -> None:
 def test_a_file_of_another_format_is_not_guessed_at() -> None:
     for at in range(len(MAGIC)):
         broken = bytearray(WHOLE)
-        broken[at] ^= 0xFF
-        assert read_frames(bytes(broken)) == ([], [(0, len(WHOLE))])
+        broken[at] ^= 0x80
+        if at < len(NAME):
+            assert read_frames(bytes(broken)) == ([], [(0, len(WHOLE))])
+    assert read_frames(NAME + b"\x00" + WHOLE[len(MAGIC) :]) == ([], [(0, len(WHOLE))])
+
+
+@pytest.mark.parametrize("version", [VERSION + 1, 0xFF])
+def test_a_file_of_a_newer_version_is_one_thing_that_is_no_record(version: int) -> None:
+    """So it is counted as unreadable, and neither put aside nor removed."""
+    newer = NAME + bytes((version,))
+    for rest in (b"", b"whatever", WHOLE[len(MAGIC) :]):
+        assert read_frames(newer + rest) == ([newer], [])
+    with pytest.raises(ValueError, match="unknown record kind"):
+        records.decode(newer, "w")
+
+
+def test_an_observation_in_its_frame() -> None:
+    for seq in (1, 255, 2**40):
+        for body in (b"", b"x", OBSERVATION_BODY):
+            assert observation_frame(seq, body) == frame(records.observation_payload(seq, body))
 
 
 def test_a_length_that_no_frame_has_is_not_believed() -> None:
@@ -86,11 +116,6 @@ def test_a_torn_segment_gives_its_good_prefix_and_keeps_the_rest(tmp_path: Path)
     assert len(spool.quarantined(tmp_path)) == len(WHOLE) - 1 - len(set(ends[:-1]))
 
 
-OBSERVATION = Observation(
-    attempt_id="a", tenant="acme", usage={"input": 7}, labels={"team": "search"}, flags=("f",)
-)
-
-
 def test_an_observation_gets_its_name_from_the_segment_and_its_number() -> None:
     payload = records.observation_payload(7, records.encode_body(OBSERVATION))
     assert records.decode(payload, "w") == msgspec.structs.replace(
@@ -104,7 +129,10 @@ def test_an_observation_gets_its_name_from_the_segment_and_its_number() -> None:
         records.Opened("w", 1, 2),
         records.Refusals("w", {"disk:28": 3}, 4),
         records.Policy("r" * 64, ("b" * 64,), 5, "settings"),
+        records.Counts("w", {"ladder:held": 3}, 4),
         records.SessionOwner("s", "acme", "ann", 6),
+        records.Assignment("e", "acme", "ann", "a mistake", 7),
+        records.Close("2026-11", "r" * 64, 12, "ann", "month's end", 8),
     ],
 )
 def test_a_control_record_comes_back(record: records.Control) -> None:
@@ -129,7 +157,7 @@ def test_bytes_that_are_no_record_are_refused_in_one_way(payload: bytes) -> None
         found = records.decode(payload, "w")
     except ValueError:
         return
-    assert isinstance(found, Observation | records.Opened | records.Refusals | records.Policy)
+    assert isinstance(found, Observation | records.Control)
 
 
 @pytest.mark.parametrize("body", [b"", b"\x93\x01\x02\x03", b"\x07", b"\xc1", b"\xa1x"])

@@ -45,7 +45,12 @@ def run(part: str, folder: Path) -> Any:
 
 
 def configure(folder: Path, *, background: bool) -> None:
-    costspan.configure(ledger=folder / "ledger.db", spool=folder / "spool", background=background)
+    costspan.configure(
+        ledger=folder / "ledger.db",
+        spool=folder / "spool",
+        spool_beside=folder / "beside",
+        background=background,
+    )
 
 
 def killed(work: Callable[[int], None], after_lines: int) -> list[str]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faulty import FaultyFiles, fails
 
+from costspan.core import counters, runtime  # runtime: its fork hooks
 from costspan.core.journal import spool
-from costspan.core.journal.spool import Segment
+from costspan.core.journal.frames import frame
+from costspan.core.journal.segment import Segment
 
 
 def drained(folder: Path) -> list[bytes]:
@@ -26,9 +32,9 @@ def drained(folder: Path) -> list[bytes]:
 
 def test_a_live_writers_segment_is_left_alone(tmp_path: Path) -> None:
     segment = Segment(tmp_path, "s")
-    segment.append(b"one")
+    segment.append(frame(b"one"))
     assert drained(tmp_path) == []
-    segment.append(b"two")
+    segment.append(frame(b"two"))
     segment.close()
     assert drained(tmp_path) == [b"one", b"two"]
     assert spool.segments(tmp_path) == []
@@ -36,7 +42,7 @@ def test_a_live_writers_segment_is_left_alone(tmp_path: Path) -> None:
 
 def test_two_drainers_never_hold_the_same_segment(tmp_path: Path) -> None:
     segment = Segment(tmp_path, "s")
-    segment.append(b"one")
+    segment.append(frame(b"one"))
     segment.close()
     with spool.claim(segment.path) as first, spool.claim(segment.path) as second:
         assert first is not None
@@ -59,7 +65,7 @@ def test_no_segment_has_a_name_before_it_is_locked(tmp_path: Path) -> None:
         drainer.start()
     for number in range(300):
         segment = Segment(tmp_path, f"{number:04d}")
-        segment.append(b"%d" % number)
+        segment.append(frame(b"%d" % number))
         segment.close()
     done.set()
     for drainer in drainers:
@@ -93,7 +99,7 @@ def ended(pid: int, ready: int, may_end: int) -> None:
 
 def test_a_child_that_lets_go_leaves_the_parents_lock_alone(tmp_path: Path) -> None:
     segment = Segment(tmp_path, "s")
-    segment.append(b"one")
+    segment.append(frame(b"one"))
 
     def let_go(ready: int, may_end: int) -> None:
         segment.abandon()
@@ -103,7 +109,7 @@ def test_a_child_that_lets_go_leaves_the_parents_lock_alone(tmp_path: Path) -> N
     assert os.read(child[1], 1) == b"1"
     ended(*child)
     assert drained(tmp_path) == []
-    segment.append(b"two")
+    segment.append(frame(b"two"))
     segment.close()
     assert drained(tmp_path) == [b"one", b"two"]
 
@@ -114,7 +120,7 @@ def test_a_child_that_still_has_the_descriptor_holds_nothing_up(
 ) -> None:
     """A fork in the middle of opening or draining leaves the child a copy that nobody closes."""
     segment = Segment(tmp_path, "s")
-    segment.append(b"one")
+    segment.append(frame(b"one"))
 
     def live_on(ready: int, may_end: int) -> None:
         os.write(ready, b"1")
@@ -140,11 +146,46 @@ def test_a_folder_that_is_not_there_has_no_segments(tmp_path: Path) -> None:
         assert content is None
 
 
-def test_half_a_segment_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(fd: int, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
-    with pytest.raises(OSError, match="No space left"):
-        Segment(tmp_path, "s")
+@pytest.mark.parametrize("step", ["write", "lock", "rename"])
+def test_half_a_segment_is_not_left_behind(tmp_path: Path, step: str) -> None:
+    files = FaultyFiles()
+    files.before = fails(step)
+    with pytest.raises(OSError, match="Input/output error"):
+        Segment(tmp_path, "s", files=files)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_one_user_may_not_read_stands_in_nobodys_way(tmp_path: Path) -> None:
+    segment = Segment(tmp_path, "s")
+    segment.append(frame(b"one"))
+    segment.close()
+    files = FaultyFiles()
+    files.before = fails("open", number=errno.EACCES)
+    before = counters.snapshot().get("claim_failed:13", 0)
+    with spool.claim(segment.path, files) as content:
+        assert content is None
+    assert counters.snapshot()["claim_failed:13"] == before + 1
+    assert drained(tmp_path) == [b"one"]
+
+
+def test_a_child_of_a_drainer_that_died_holds_nothing(tmp_path: Path) -> None:
+    """The drain's own descriptor is inherited too: a child lets go of it."""
+    assert runtime.__name__ in sys.modules, "whoever drains has the fork hooks"
+    segment = Segment(tmp_path, "s")
+    segment.append(frame(b"one"))
+    segment.close()
+
+    def drain_and_die(ready: int, may_end: int) -> None:
+        with spool.claim(segment.path):
+            if os.fork() == 0:
+                os.write(ready, b"1")
+                os.read(may_end, 1)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pid, ready, may_end = in_child(drain_and_die)
+    assert os.read(ready, 1) == b"1"
+    os.waitpid(pid, 0)
+    assert drained(tmp_path) == [b"one"]
+    os.close(may_end)
+    os.close(ready)

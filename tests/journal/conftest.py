@@ -1,0 +1,8 @@
+"""The faults and the reading glasses are modules beside the tests that use them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

@@ -1,0 +1,130 @@
+"""The thread of a process that records: it goes on whatever is raised in it, and backs off."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import costspan
+from costspan.core import background, counters, runtime
+from costspan.core.background import Background, backoff_seconds
+from costspan.core.recorder import Ack, Held
+from costspan.core.settle.ledger import LedgerBusy
+
+
+def test_waits_grow_to_a_minute_and_are_not_all_alike() -> None:
+    for failures, seconds in ((1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (10_000, 60)):
+        waits = {backoff_seconds(failures) for _ in range(50)}
+        assert all(seconds / 2 <= each <= seconds for each in waits)
+        assert len(waits) > 10
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "BACKOFF_SECONDS_MAX", 0.001)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("error", [LedgerBusy("locked"), ValueError("broken"), SystemExit(1)])
+def test_it_goes_on_after_what_a_drain_raises(error: BaseException) -> None:
+    seen: list[int] = []
+    done = threading.Event()
+    outcomes: Iterator[BaseException | None] = iter([error, error, error, None, error])
+
+    def drain(even_if_empty: bool) -> bool:
+        outcome = next(outcomes, None)
+        if len(seen) == 4:
+            done.set()
+        if outcome is not None:
+            raise outcome
+        return True
+
+    thread = Background(
+        lambda: None, drain, lambda raised, times: seen.append(times),
+        sync_seconds=0.001, drain_seconds=0.001, sweep_seconds=60,
+    )  # fmt: skip
+    thread.start()
+    assert done.wait(60)
+    thread.stop()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert seen == [1, 2, 3, 1], "a drain that works ends the row"
+
+
+def test_a_sync_that_raises_ends_nothing() -> None:
+    again = threading.Event()
+    times = iter(range(10**6))
+
+    def sync() -> None:
+        if next(times):
+            again.set()
+        raise OSError(5, "Input/output error")
+
+    thread = Background(
+        sync, lambda _: True, lambda *_: None,
+        sync_seconds=0.001, drain_seconds=60, sweep_seconds=60,
+    )  # fmt: skip
+    thread.start()
+    assert again.wait(60)
+    thread.stop()
+    thread.join(60)
+
+
+@pytest.fixture
+def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A process that has done nothing yet."""
+    monkeypatch.setattr(runtime, "_process", runtime._Process())
+    monkeypatch.setenv("COSTSPAN_SPOOL_BESIDE", str(tmp_path / "beside"))
+    return tmp_path
+
+
+def test_a_process_that_can_start_no_thread_goes_on(
+    process: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(Background, "start", cannot)
+    costspan.configure(ledger=process / "ledger.db", spool=process / "spool")
+    before = counters.snapshot().get("no_thread", 0)
+    assert isinstance(costspan.record({"attempt_id": "a"}), Ack)
+    assert counters.snapshot()["no_thread"] == before + 1
+    runtime._at_exit()
+    with costspan.open_ledger(process / "ledger.db") as books:
+        assert [each.attempt_id for each in books.ledger.journal()] == ["a"]
+
+
+def test_what_a_former_recorder_holds_is_written_when_it_can_be(process: Path) -> None:
+    """`configure` with another folder loses nothing that waits in memory."""
+    (process / "one").write_text("in the way")
+    costspan.configure(
+        ledger=process / "ledger.db", spool=process / "one", spool_beside="off", background=False
+    )
+    assert isinstance(costspan.record({"attempt_id": "a"}), Held)
+    costspan.configure(ledger=process / "ledger.db", spool=process / "two", background=False)
+    assert isinstance(costspan.record({"attempt_id": "b"}), Ack)
+    (process / "one").unlink()
+    costspan.flush()
+    assert len(list((process / "one").iterdir())) == 1
+    costspan.configure(ledger=process / "ledger.db", spool=process / "one", background=False)
+    costspan.flush()
+    with costspan.open_ledger(process / "ledger.db") as books:
+        assert sorted(str(each.attempt_id) for each in books.ledger.journal()) == ["a", "b"]
+
+
+def test_the_log_is_told_once_and_of_a_busy_ledger_late(
+    process: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for times in range(1, runtime.BUSY_TIMES):
+        runtime._drain_failed(LedgerBusy("locked"), times)
+    assert caplog.messages == []
+    for times in range(runtime.BUSY_TIMES, 20):
+        runtime._drain_failed(LedgerBusy("locked"), times)
+    assert len(caplog.messages) == 1
+    for _ in range(3):
+        runtime._drain_failed(ValueError("broken"))
+    assert len(caplog.messages) == 2
