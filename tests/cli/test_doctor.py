@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from desk import Desk
 
 import costspan
+from costspan.cli.counted import counters_of
 from costspan.cli.surroundings import mounted_as, of_place
 from costspan.core import hooks, runtime
 from costspan.core.journal import records, spool
+from costspan.core.journal.frames import MAGIC
 from costspan.core.settle import settle
 from costspan.core.settle.ledger import open_url
 
@@ -31,6 +35,12 @@ def _found(desk: Desk) -> dict[str, dict[str, Any]]:
     findings = desk.run("doctor", "--json").json["findings"]
     # What this process counted of itself belongs to the tests before this one.
     return {each["check"]: each for each in findings if each["check"] not in ("counter", "mount")}
+
+
+def _change(desk: Desk, statement: str) -> None:
+    """Do to the file what nobody should."""
+    with closing(sqlite3.connect(desk.ledger)) as connection, connection:
+        connection.execute(statement)
 
 
 def test_clean_books(empty: Desk) -> None:
@@ -50,15 +60,14 @@ def test_no_ledger(desk: Desk) -> None:
 
 
 def test_books_not_balanced(shop: Desk) -> None:
-    with sqlite3.connect(shop.ledger) as connection:
-        connection.execute("UPDATE rollup SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
-    connection.close()
+    _change(shop, "UPDATE lines SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
     ran = shop.run("doctor")
     assert ran.code == 1
     assert "ERROR    not_balanced" in ran.out
 
 
 def test_the_shop(shop: Desk) -> None:
+    _change(shop, "DELETE FROM counted")  # by this process, in tests before this one
     found = _found(shop)
     assert found["unpriced"]["what"].startswith("mystery-1: ")
     assert found["open"]["count"] == 1
@@ -286,9 +295,7 @@ def test_a_ledger_that_is_damaged(desk: Desk) -> None:
 
 
 def test_a_page_of_the_ledger_that_is_damaged(shop: Desk) -> None:
-    with sqlite3.connect(shop.ledger) as connection:
-        connection.execute("UPDATE events SET content = x'c1'")
-    connection.close()
+    _change(shop, "UPDATE events SET content = x'c1'")
     ran = shop.run("doctor")
     assert ran.code == 1
     assert "ledger_unusable" in ran.out
@@ -344,3 +351,126 @@ def test_where_the_ledger_lies(tmp_path: Path, path: str, kind: str, said: str) 
 
 def test_a_system_without_a_list_of_mounts(tmp_path: Path) -> None:
     assert mounted_as(tmp_path, tmp_path / "none") is None
+
+
+def _tell(desk: Desk, *told: records.Control) -> None:
+    """Control records of processes that are gone."""
+    ledger = open_url(f"sqlite:///{desk.ledger}", create=False)
+    with ledger.settling(0) as settlement:
+        settle(settlement, [], told)
+    ledger.close()
+
+
+def test_what_the_processes_counted(empty: Desk) -> None:
+    """Every rung of the ladder and every fault, over all processes; cumulative counts once."""
+    told = {
+        "ladder:beside": 3, "ladder:held": 2, "ladder:late": 2, "breaker:spool:disk:28": 4,
+        "sync_failed:5": 1, "refused:disk:28": 5, "drain_failed:LedgerBusy": 6,
+        "plugin_hung:slow": 1, "plugin_failed:slow": 2, "claim_failed:13": 1,
+        "quarantine_failed:28": 1, "segment_gone": 1, "unsettled:OverflowError": 1,
+        "bind_outside_request": 9,
+    }  # fmt: skip
+    _tell(
+        empty,
+        records.Counts("w1", {"ladder:beside": 1}, 0),
+        records.Counts("w1", told, 0),
+        records.Counts("w2", {"ladder:beside": 10, "refused:disk:28": 1}, 0),
+        records.Refusals("w1", {"disk:28": 5}, 0),
+        records.Refusals("w3", {"too_large": 7}, 0),
+    )
+    ran = empty.run("doctor", "--json", "--quick")
+    assert ran.code == 1
+    found = _found(empty)
+    counts = {check: each["count"] for check, each in found.items()}
+    assert counts == {
+        "ladder_beside": 13, "ladder_held": 2, "breaker": 4, "sync_failed": 1, "refused": 13,
+        "drain_failed": 6, "plugin_hung": 1, "plugin_failed": 2, "claim_failed": 1,
+        "quarantine_failed": 1, "segment_gone": 1, "unsettled": 1, "counted": 9,
+    }  # fmt: skip
+    assert "too_large (7), disk:28 (6)" in found["refused"]["what"]
+    assert "spool:disk:28 (4)" in found["breaker"]["what"]
+    errors = {check for check, each in found.items() if each["severity"] == "error"}
+    assert errors == {"refused", "sync_failed", "segment_gone", "unsettled"}
+    assert ran.json["counters"]["ladder:beside"] == 13
+
+
+def test_counts_are_cumulative_whatever_a_ledger_keeps_of_them() -> None:
+    told = [records.Counts(writer, {"x": n}, 0) for writer, n in (("w1", 3), ("w1", 2), ("w2", 1))]
+    assert counters_of(told) == {"x": 4}
+
+
+def test_a_quick_look_takes_no_look_at_the_events(shop: Desk) -> None:
+    _change(shop, "DELETE FROM counted")
+    _change(shop, "UPDATE events SET content = x'c1'")
+    ran = shop.run("doctor", "--quick")
+    assert ran.code == 0
+    assert "the events were not looked at (--quick)" in ran.out
+    assert shop.run("doctor").code == 1
+
+
+def test_a_ledger_that_somebody_else_settles(empty: Desk) -> None:
+    other = sqlite3.connect(empty.ledger, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    ran = empty.run("doctor", "--json")
+    assert ran.code == 0
+    assert _found(empty)["ledger_busy"]["severity"] == "note"
+    assert "settled by another process" in ran.json["busy"]
+    # Where segments wait for long, that is why.
+    path = empty.spool / f"{spool.segment_name(1, 'w', 0)}.seg"
+    path.parent.mkdir()
+    path.write_bytes(MAGIC)
+    os.utime(path, ns=(0, 0))
+    assert _found(empty)["ledger_busy"]["severity"] == "warning"
+    other.execute("ROLLBACK")
+    other.close()
+    ran = empty.run("doctor", "--json")
+    assert ran.json["busy"] is None
+    assert "ledger_busy" not in _found(empty)
+
+
+def test_every_spool_folder(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder beside too; and what a newer version wrote waits for no drain of this one."""
+    beside = empty.folder / "beside"
+    monkeypatch.setenv("COSTSPAN_SPOOL_BESIDE", str(beside))
+    name = f"{spool.segment_name(1, 'w', 0)}.seg"
+    for folder, version in ((empty.spool, 0), (beside, 1)):
+        folder.mkdir()
+        (folder / name).write_bytes(MAGIC[:-1] + bytes((MAGIC[-1] + version,)))
+    ran = empty.run("doctor", "--json")
+    assert ran.code == 1
+    main, other = ran.json["spools"]
+    assert (main["folder"], main["segments"], main["newer"]) == (str(empty.spool), 1, 0)
+    assert (other["folder"], other["segments"], other["newer"]) == (str(beside), 1, 1)
+    assert main["bytes"] == len(MAGIC)
+    assert main["oldest_seconds"] >= 0
+    found = _found(empty)
+    assert str(beside) in found["newer_segments"]["what"]
+    assert (found["undrained"]["count"], found["newer_segments"]["count"]) == (1, 1)
+    ran = empty.run("drain")
+    assert ran.code == 1
+    assert "1 segment of a newer format stay" in ran.out
+    assert [each["segments"] for each in empty.run("doctor", "--json").json["spools"]] == [0, 1]
+
+
+def test_sinks_and_how_far_they_are(shop: Desk) -> None:
+    def posted(batch: object) -> None:
+        raise OSError("the other end is down")
+
+    module = ModuleType("down")
+    module.posted = hooks.hookimpl(posted)  # type: ignore[attr-defined]  # made by hand
+    hooks.plugins().register(module, "down")
+    try:
+        note = _found(shop)["sink_behind"]
+        assert (note["severity"], note["count"]) == ("note", 7)
+        assert "down has taken postings up to number 0; 7 wait" in note["what"]
+        ran = shop.run("drain")
+        assert ran.code == 0
+        assert "sink down: 7 postings to take, from 1: OSError: the other end is down" in ran.out
+        warning = _found(shop)["sink_behind"]
+        assert warning["severity"] == "warning"
+        assert "it last failed here: OSError: the other end is down" in warning["what"]
+        (standing,) = shop.run("doctor", "--json", "--quick").json["sinks"]
+        assert (standing["sink"], standing["taken"], standing["waiting"]) == ("down", 0, 7)
+    finally:
+        hooks.plugins().unregister(name="down")
+        hooks.problems[:] = [each for each in hooks.problems if each.plugin != "down"]

@@ -1,8 +1,9 @@
-"""`costspan drain`: settle what waits in the spool."""
+"""`costspan drain`: settle what waits in the spool, and bring the sinks what was posted."""
 
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 
 import msgspec
 
@@ -10,8 +11,12 @@ from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import settings_of, spools_of
+from costspan.core import sinks
+from costspan.core.config import Config
 from costspan.core.drain import Drained, drain
+from costspan.core.journal import spool
 from costspan.core.read.waiting import waiting
+from costspan.core.settle.ledger import open_url
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Drain; 1 if there were records that nobody can read."""
+    """Drain; 1 if there was something that nobody can read. A sink that fails waits, no more."""
     settings, given = settings_of(options), spools_of(options)
     if options.sweep_older is not None and options.sweep_older < 0:
         raise UsageError("--sweep-older must be 0 or more seconds")
@@ -50,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         if not folder.is_dir():
             what = "it is no folder" if folder.exists() else "there is no such folder"
             raise UsageError(f"--spool {folder}: {what}")
-    folders = given or [settings.spool]
+    folders = given or spool.folders_of(settings)
     segments = sum(waiting(folder).complete for folder in folders)
     with progress("draining", "segments", segments) as tell:
         done = drain(
@@ -60,17 +65,40 @@ def run(options: argparse.Namespace) -> int:
             progress=lambda so_far: tell(so_far.segments),
             sweep_older_seconds=options.sweep_older,
         )
+    reached = _delivered(settings)
     if options.json:
-        print_json(_plain(done))
+        print_json(_plain(done, reached))
         to_stderr(f"ledger: {done.ledger}")
     else:
         _print(done)
-    return BAD if done.unreadable else OK
+        _print_sinks(reached)
+    return BAD if done.unreadable or done.newer or done.failed else OK
 
 
-def _plain(done: Drained) -> dict[str, object]:
+def _delivered(settings: Config) -> list[sinks.Standing]:
+    """How far each sink has come, after every one had its turn."""
+    with progress("delivering", "postings") as tell:
+        sinks.deliver(settings, wait=True, progress=tell)
+    with closing(open_url(settings.ledger_url, create=False)) as ledger:
+        return sinks.standings(ledger)
+
+
+def _plain(done: Drained, reached: list[sinks.Standing]) -> dict[str, object]:
     plain: dict[str, object] = msgspec.to_builtins(done)
-    return plain
+    return {**plain, "sinks": msgspec.to_builtins(reached)}
+
+
+def _print_sinks(reached: list[sinks.Standing]) -> None:
+    page = Page()
+    for each in reached:
+        if not each.waiting:
+            page.line(f"sink {each.sink}: has every posting (up to {each.taken:,})", "dim")
+            continue
+        many = f"{'at least ' if each.waits_for_more else ''}{counted(each.waiting, 'posting')}"
+        why = each.last_failure or (
+            "another process delivers to it" if each.is_installed else "it is not installed here"
+        )
+        page.line(f"sink {each.sink}: {many} to take, from {each.taken + 1:,}: {why}", "yellow")
 
 
 def _print(done: Drained) -> None:
@@ -102,4 +130,11 @@ def _print(done: Drained) -> None:
         )
     if done.unreadable:
         text = f"{counted(done.unreadable, 'record')} of no version known here: the segments stay"
-        page.line(f"{text} in the spool. Drain them with a newer costspan", "bold red")
+        why = f" ({done.why})" if done.why else ""
+        page.line(f"{text} in the spool{why}. Drain them with a newer costspan", "bold red")
+    if done.newer:
+        text = f"{counted(done.newer, 'segment')} of a newer format stay in the spool"
+        page.line(f"{text}: drain them with a newer costspan", "bold red")
+    if done.failed:
+        text = f"{counted(done.failed, 'folder')} could not be read"
+        page.line(f"{text}: see who owns it, and what the disk says", "bold red")

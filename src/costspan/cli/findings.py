@@ -1,16 +1,17 @@
-"""What `doctor` looks for in the books: one pass over the events, then what it adds up to."""
+"""What `doctor` looks for in the books: its lists, then one pass over the events."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
+from costspan.cli.counted import of_counters, of_gaps
 from costspan.cli.finding import Finding, Severity, most
 from costspan.cli.intents import Intents
 from costspan.cli.moments import when
 from costspan.core.decide.decision import UNATTRIBUTED
 from costspan.core.join.precedence import SWEPT
-from costspan.core.journal.records import Refusals
+from costspan.core.journal.records import Policy
 from costspan.core.money import format_usd
 from costspan.core.read.books import Books
 from costspan.core.read.reasons import Reasons
@@ -90,24 +91,8 @@ class Census:
             self._why[table, model] = self._reasons.no_price(each)
 
 
-def of_books(
-    books: Books, now_ns: int, undrained: bool, tell: Callable[[int], None]
-) -> Iterator[Finding]:
-    """Every finding in the books, the worst first within its subject."""
-    census = Census(books.ledger, now_ns)
-    for each in books.ledger.events():
-        census.count(each)
-        if census.events % 1000 == 0:
-            tell(census.events)
-    yield from _of_ledger(books, undrained)
-    yield from _of_unknown_cost(census)
-    yield from census.intents.findings(books.ledger)
-    yield from _of_owners(census)
-    yield from _of_capture(census)
-
-
-def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
-    ledger, counts = books.ledger, books.ledger.counts()
+def of_books(books: Books, now_ns: int, tell: Callable[[int], None]) -> Iterator[Finding]:
+    """Every finding that takes a look at each event, the worst first within its subject."""
     if not books.totals()["balanced"]:
         yield Finding(
             severity="error",
@@ -116,29 +101,21 @@ def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
             what="the postings do not add up to the decisions",
             do="do not bill from these books; keep the file and run costspan rebuild",
         )
-    reasons: Counter[str] = Counter()
-    for record in ledger.controls():
-        if isinstance(record, Refusals):
-            reasons.update(record.counts)
-    if counts["refused"]:
-        yield Finding(
-            severity="error",
-            check="refused",
-            count=counts["refused"],
-            what=f"records could not be written and are lost: {most(reasons)}",
-            do="see to the disk of the spool (disk:28 is a full one); bill these from the invoice",
-        )
-    gaps = [(writer, last - kept) for writer, last, kept in ledger.writers() if last != kept]
-    if gaps:
-        writer, missing = max(gaps, key=lambda gap: gap[1])
-        yield Finding(
-            severity="warning" if undrained else "error",
-            check="gaps",
-            count=sum(abs(missing) for _, missing in gaps),
-            what=f"records are missing in the numbering of {len(gaps)} writers,"
-            f" most of {writer}: {missing}",
-            do="drain every spool (drain --spool DIR...); if they stay, segments were deleted",
-        )
+    census = Census(books.ledger, now_ns)
+    for each in books.ledger.events():
+        census.count(each)
+        if census.events % 1000 == 0:
+            tell(census.events)
+    yield from _of_unknown_cost(census)
+    yield from census.intents.findings(books.ledger)
+    yield from _of_owners(census)
+    yield from _of_capture(census)
+
+
+def of_ledger(ledger: Ledger, counts: Mapping[str, int], undrained: bool) -> Iterator[Finding]:
+    """Every finding that the ledger's own lists give, whatever its size."""
+    yield from of_counters(ledger)
+    yield from of_gaps(ledger, undrained)
     yield from _of_policies(ledger)
     texts: dict[str, tuple[Severity, str, str]] = {
         "conflict": (
@@ -169,9 +146,11 @@ def _of_ledger(books: Books, undrained: bool) -> Iterator[Finding]:
 
 
 def _of_policies(ledger: Ledger) -> Iterator[Finding]:
-    policies, _, _ = ledger.policy_parts()
+    policies = sorted(
+        record.effective_from for record in ledger.controls() if isinstance(record, Policy)
+    )
     if len(policies) > 1:
-        since = ", ".join(when(policy.effective_from) for policy in policies[1:][-4:])
+        since = ", ".join(when(effective_from) for effective_from in policies[1:][-4:])
         yield Finding(
             severity="note",
             check="policy_changes",

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from costspan.cli.finding import Finding
 from costspan.cli.moments import age
-from costspan.core import counters, hooks
+from costspan.core import counters, hooks, sinks
 from costspan.core.config import Config, ConfigError
+from costspan.core.journal import spool
+from costspan.core.journal.frames import MAGIC, is_newer
 from costspan.core.policy import contract_of, rules_of
 from costspan.core.read.waiting import Tail, Waiting
+from costspan.core.settle.ledger import LedgerBusy, open_url
 
-_LATE_NS = 5 * 60 * 10**9
+LATE_NS = 5 * 60 * 10**9
 """A running process drains every few seconds; what is older waits for somebody."""
 _MOUNTS = Path("/proc/mounts")
 _MEMORY = ("tmpfs", "ramfs")
@@ -53,38 +57,49 @@ def unwritable(folder: Path) -> str | None:
     return None
 
 
-def of_spool(spool: Waiting, now_ns: int) -> Iterator[Finding]:
+def of_spool(found: Waiting, now_ns: int) -> Iterator[Finding]:
     """Whether it can be written, what waits, what was torn, who writes."""
-    if why := unwritable(spool.folder) or spool.unreadable:
+    if why := unwritable(found.folder) or found.unreadable:
         yield Finding(
             severity="error",
             check="spool_unusable",
             count=1,
-            what=f"the spool {spool.folder} cannot be used: {why}; what is recorded there is lost",
+            what=f"the spool {found.folder} cannot be used: {why}; what is recorded there is lost"
+            " unless another folder takes it",
             do="make it a folder that the processes can write, or name another with --spool",
         )
-    if spool.complete:
-        waited = now_ns - (spool.oldest_ns or now_ns)
-        late = waited > _LATE_NS
+    newer = newer_segments(found.folder)
+    if newer:
+        yield Finding(
+            severity="error",
+            check="newer_segments",
+            count=newer,
+            what=f"segments in {found.folder} were written by a newer costspan and cannot be read"
+            " by this one; they stay where they are",
+            do="drain with that version, or a newer one",
+        )
+    if found.complete > newer:
+        waited = now_ns - (found.oldest_ns or now_ns)
+        late = waited > LATE_NS
         yield Finding(
             severity="warning" if late else "note",
             check="undrained",
-            count=spool.complete,
-            what=f"segments wait in {spool.folder} ({spool.size_bytes:,} bytes), the oldest for"
+            count=found.complete - newer,
+            what=f"segments wait in {found.folder} ({found.size_bytes:,} bytes), the oldest for"
             f" {age(waited)}",
             do="run costspan drain"
             + (" from a timer: no live process drains here" if late else ""),
         )
-    if spool.live:
+    if found.live:
         yield Finding(
             severity="note",
             check="live_writers",
-            count=spool.live,
+            count=found.live,
             what="processes are writing right now; their last records come with the next drain",
             do="nothing",
         )
-    damaged = [tail for tail in spool.quarantined if tail.is_damage]
-    torn = [tail for tail in spool.quarantined if not tail.is_damage]
+    damaged = [tail for tail in found.quarantined if tail.is_damage]
+    torn = [tail for tail in found.quarantined if not tail.is_damage]
     if damaged:
         yield Finding(
             severity="error",
@@ -104,6 +119,18 @@ def of_spool(spool: Waiting, now_ns: int) -> Iterator[Finding]:
             " or damage to records that had been acknowledged: the bytes alone do not tell",
             do="keep them; a gap in the same writer's numbers, or the invoice, tells which it was",
         )
+
+
+def newer_segments(folder: Path) -> int:
+    """How many segments of a folder have a format that this version does not know."""
+    newer = 0
+    try:
+        for path in spool.segments(folder):
+            with suppress(FileNotFoundError), path.open("rb") as file:  # drained meanwhile
+                newer += is_newer(file.read(len(MAGIC)))
+    except OSError:
+        pass  # a finding of its own
+    return newer
 
 
 def _bytes(tails: list[Tail]) -> str:
@@ -158,6 +185,57 @@ def _unescaped(field: str) -> str:
     return field
 
 
+def lease_of(ledger_url: str) -> str | None:
+    """What keeps this process from settling right now; None if nothing does.
+
+    Raises:
+        LedgerError: if the ledger cannot be opened.
+    """
+    with closing(open_url(ledger_url, create=False)) as ledger:
+        try:
+            with ledger.settling(0):
+                return None
+        except LedgerBusy as busy:
+            return str(busy)
+
+
+def of_lease(busy: str | None, is_late: bool) -> Iterator[Finding]:
+    """Whether somebody settles right now: usual for a moment, a trap if segments wait for long."""
+    if busy is not None:
+        yield Finding(
+            severity="warning" if is_late else "note",
+            check="ledger_busy",
+            count=1,
+            what=busy,
+            do="find the process that holds the file (fuser, lsof): it settles nothing"
+            if is_late
+            else "nothing, unless it stays so",
+        )
+
+
+def of_sinks(standings: list[sinks.Standing]) -> Iterator[Finding]:
+    """The sinks that have not taken every posting."""
+    for each in standings:
+        if not each.waiting:
+            continue
+        many = f"{'at least ' if each.waits_for_more else ''}{each.waiting:,}"
+        said = f"the sink {each.sink} has taken postings up to number {each.taken:,}; {many} wait"
+        if each.last_failure is not None:
+            said += f"; it last failed here: {each.last_failure}"
+        if not each.is_installed:
+            said += "; it is not installed here"
+        is_behind = each.waits_for_more or each.last_failure is not None
+        yield Finding(
+            severity="warning" if is_behind else "note",
+            check="sink_behind",
+            count=each.waiting,
+            what=said,
+            do="costspan drain brings it what waits, and says why it does not take it"
+            if each.is_installed
+            else "install it where the ledger is drained, or leave it: nothing is kept for it",
+        )
+
+
 def of_process() -> Iterator[Finding]:
     """Plugins that failed, and what this process counted of itself."""
     hooks.plugins()
@@ -169,9 +247,7 @@ def of_process() -> Iterator[Finding]:
             what=f"plugin {problem.plugin} failed in {problem.hook}: {problem.error}",
             do="repair or uninstall it; everything else goes on without it",
         )
-    survived = {
-        n: times for n, times in counters.snapshot().items() if not n.startswith("plugin_failed")
-    }
+    survived = {n: times for n, times in counters.snapshot().items() if not n.startswith("plugin_")}
     for name, times in sorted(survived.items()):
         yield Finding(
             severity="note",
