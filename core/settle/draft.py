@@ -1,4 +1,4 @@
-"""The events as a settlement leaves them, over what the ledger holds; written at the end."""
+"""The events as a settlement leaves them, over what the ledger holds."""
 
 from __future__ import annotations
 
@@ -61,10 +61,15 @@ class Draft:
         return found
 
     def write(self) -> None:
-        """Put what changed into the ledger."""
+        """Put what changed into the ledger, which is asked for everything from here on."""
         self.settlement.forget(self._gone)
         changed = [each for id, each in self._now.items() if self._read.get(id) != each]
         self.settlement.save(changed, self._keys)
+        self._read.clear()
+        self._now.clear()
+        self._gone.clear()
+        self._keys.clear()
+        self._named = None
 
     # --- parents -------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import defaultdict
 from contextlib import closing
 from fractions import Fraction
@@ -24,6 +25,7 @@ from costspan.core.settle.ledger import Ledger, Settled
 from costspan.plugins.ledgers.sqlite import settlement as settlement_tables
 
 EXAMPLES = int(os.environ.get("COSTSPAN_TEST_EXAMPLES", "300"))
+settle_module = sys.modules["costspan.core.settle.settle"]
 proving = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -68,16 +70,29 @@ def test_incremental_settlement_equals_the_naive_one(journal: Journal) -> None:
         assert set(ledger.problems()) == full.problems
 
 
+@settings(proving, max_examples=EXAMPLES // 3)
+@given(journals(), st.integers(1, 3))
+def test_more_dirty_events_than_are_held_at_once_change_nothing(
+    journal: Journal, at_once: int
+) -> None:
+    full = settle_all(journal.observations, POLICIES, journal.directory, (GATEWAY,))
+    few = patch.object(settle_module, "EVENTS_PER_DECISION", at_once)
+    with few, closing(settled(journal)) as ledger:
+        assert {each.event.id: each.event for each in ledger.events()} == full.events
+        assert decisions(ledger) == full.decisions
+        assert books(ledger) == full.ledger
+
+
 @settings(proving, max_examples=EXAMPLES // 5)
 @given(journals())
 def test_keys_whose_digests_collide_change_nothing(journal: Journal) -> None:
     """A ledger may keep digests of keys: events are looked at, not believed to be the right one."""
     full = settle_all(journal.observations, POLICIES, journal.directory, (GATEWAY,))
-    with patch.object(settlement_tables, "digest_of", lambda key: len(key) % 2):
-        with closing(settled(journal)) as ledger:
-            assert {each.event.id: each.event for each in ledger.events()} == full.events
-            assert decisions(ledger) == full.decisions
-            assert set(ledger.problems()) == full.problems
+    colliding = patch.object(settlement_tables, "digest_of", lambda key: len(key) % 2)
+    with colliding, closing(settled(journal)) as ledger:
+        assert {each.event.id: each.event for each in ledger.events()} == full.events
+        assert decisions(ledger) == full.decisions
+        assert set(ledger.problems()) == full.problems
 
 
 @proving
