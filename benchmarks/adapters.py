@@ -1,10 +1,10 @@
 """What each adapter costs its host, beside no callback, a no-op and two rivals, in one run.
 
-    python benchmarks/adapters.py [--rounds N] [--calls N]
+    python benchmarks/adapters.py [--rounds N] [--host NAME] [--json]
 
-No network: LiteLLM answers from its mock, LangChain from a fake model, Starlette from memory. The
-subjects of a host take turns round by round, and the best round of each counts, so a busy machine
-slows them all alike. Only the ratios mean something. Rivals are measured where they are installed:
+No network: LiteLLM answers from its mock, LangChain from a fake model, Starlette from memory. How
+it is measured: see `turns`. `no-op` has the same hooks as ours and does nothing in them: what it
+costs, the host takes for calling anybody. Rivals are measured where they are installed:
 `pip install opentelemetry-instrumentation-langchain openinference-instrumentation-langchain
 langfuse`.
 """
@@ -15,31 +15,18 @@ import argparse
 import asyncio
 import os
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from turns import Call, Line, Target, as_json, best_async, show
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import costspan
 
-Call = Callable[[], Awaitable[object]]
-
-
-async def turns(subjects: dict[str, Call], rounds: int, calls: int) -> dict[str, float]:
-    """Seconds of processor time a call, the best round of each subject."""
-    best = dict.fromkeys(subjects, float("inf"))
-    for call in subjects.values():
-        await call()
-    for _ in range(rounds):
-        for name, call in subjects.items():
-            began = time.process_time()
-            for _ in range(calls):
-                await call()
-            best[name] = min(best[name], (time.process_time() - began) / calls)
-    return best
+STREAMED_TOKENS = 50
 
 
 def litellm_subjects() -> dict[str, Call]:
@@ -62,6 +49,14 @@ def litellm_subjects() -> dict[str, Call]:
         return call
 
     class NoOp(CustomLogger):
+        async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None: ...
+
+        async def async_post_call_success_deployment_hook(
+            self, request_data: Any, response: Any, call_type: Any
+        ) -> None: ...
+
+        def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None: ...
+
         async def async_log_success_event(
             self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
         ) -> None: ...
@@ -80,13 +75,33 @@ def litellm_subjects() -> dict[str, Call]:
     return subjects
 
 
-def langchain_subjects() -> dict[str, Call]:
-    """A fake chat model with usage; handlers are given with the call."""
+def _langchain_handlers() -> dict[str, list[Any]]:
     from langchain_core.callbacks import BaseCallbackHandler
-    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
-    from langchain_core.messages import AIMessage
 
     from costspan.adapters.langchain import CostHandler
+
+    class Nothing(BaseCallbackHandler):
+        run_inline = True
+
+    class NoOp(Nothing):
+        def on_chat_model_start(self, *_: Any, **__: Any) -> None: ...
+
+        def on_llm_new_token(self, *_: Any, **__: Any) -> None: ...
+
+        def on_llm_end(self, *_: Any, **__: Any) -> None: ...
+
+    return {
+        "none": [],
+        "no-op": [NoOp()],
+        "a handler without hooks": [Nothing()],
+        "costspan": [CostHandler()],
+    }
+
+
+def langchain_subjects() -> dict[str, Call]:
+    """A fake chat model with usage; handlers are given with the call."""
+    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
 
     def replies() -> Any:
         while True:
@@ -95,20 +110,13 @@ def langchain_subjects() -> dict[str, Call]:
 
     model = GenericFakeChatModel(messages=replies())
 
-    class NoOp(BaseCallbackHandler):
-        run_inline = True
-
     def with_handlers(*handlers: Any) -> Call:
         async def call() -> None:
             model.invoke("hello", config={"callbacks": list(handlers)})
 
         return call
 
-    subjects = {
-        "none": with_handlers(),
-        "no-op": with_handlers(NoOp()),
-        "costspan": with_handlers(CostHandler()),
-    }
+    subjects = {name: with_handlers(*given) for name, given in _langchain_handlers().items()}
     with suppress(ImportError):
         from openinference.instrumentation import OITracer, TraceConfig
         from openinference.instrumentation.langchain._tracer import OpenInferenceTracer
@@ -128,6 +136,27 @@ def langchain_subjects() -> dict[str, Call]:
         tracer = TracerProvider().get_tracer("bench")
         subjects["traceloop"] = with_handlers(TraceloopCallbackHandler(tracer, *told))
     return subjects
+
+
+def langchain_stream_subjects() -> dict[str, Call]:
+    """A reply of 50 tokens, streamed."""
+    from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
+    from langchain_core.messages import AIMessage
+
+    def replies() -> Any:
+        while True:
+            yield AIMessage(" ".join("word" for _ in range(STREAMED_TOKENS // 2)))  # and blanks
+
+    model = GenericFakeChatModel(messages=replies())
+
+    def with_handlers(*handlers: Any) -> Call:
+        async def call() -> None:
+            for _ in model.stream("hello", config={"callbacks": list(handlers)}):
+                pass
+
+        return call
+
+    return {name: with_handlers(*given) for name, given in _langchain_handlers().items()}
 
 
 def asgi_subjects() -> dict[str, Call]:
@@ -185,28 +214,60 @@ def asgi_subjects() -> dict[str, Call]:
     return subjects
 
 
-HOSTS: dict[str, Callable[[], dict[str, Call]]] = {
-    "LiteLLM acompletion": litellm_subjects,
-    "LangChain invoke": langchain_subjects,
-    "Starlette request": asgi_subjects,
+class Host(NamedTuple):
+    """What is called, how often in a round, and what is asked of our subject."""
+
+    subjects: Callable[[], dict[str, Call]]
+    calls: int
+    targets: dict[str, Target]
+
+
+HOSTS = {
+    "LiteLLM acompletion": Host(litellm_subjects, 3, {"x none": Target("x", 1.1)}),
+    "LangChain invoke": Host(langchain_subjects, 8, {"x none": Target("x", 1.1)}),
+    "LangChain stream of 50 tokens": Host(langchain_stream_subjects, 2, {}),
+    "Starlette request": Host(asgi_subjects, 100, {"more us": Target("us", 5)}),
 }
+
+
+def measured(host: Host, rounds: int) -> list[Line]:
+    """A line a subject."""
+    found = asyncio.run(best_async(host.subjects(), rounds, host.calls))
+    none, noop = found["none"], found["no-op"]
+    return [
+        Line(
+            name,
+            {
+                "us of CPU": spent,
+                "x none": spent / none,
+                "x no-op": spent / noop,
+                "more us": spent - none,
+            },
+            host.targets if name == "costspan" else {},
+        )
+        for name, spent in found.items()
+    ]
 
 
 def main() -> None:
     """Print a table a host."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--calls", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--host", default="", help="part of the name of the hosts to measure")
+    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    tables: dict[str, list[Line]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         costspan.configure(ledger=folder / "l.db", spool=folder / "s", background=False)
-        for host, subjects in HOSTS.items():
-            found = asyncio.run(turns(subjects(), given.rounds, given.calls))
-            print(f"\n{host:32}{'us of CPU':>12}{'x none':>9}{'more us':>10}")
-            for name, seconds in found.items():
-                more = (seconds - found["none"]) * 1e6
-                print(f"  {name:30}{seconds * 1e6:12.1f}{seconds / found['none']:9.2f}{more:10.1f}")
+        for title, host in HOSTS.items():
+            if given.host.lower() in title.lower():
+                tables[title] = measured(host, given.rounds)
+    if given.json:
+        print(as_json(tables))
+        return
+    for title, lines in tables.items():
+        show(title, lines)
 
 
 if __name__ == "__main__":

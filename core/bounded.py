@@ -28,14 +28,16 @@ class Cut(NamedTuple):
     kept: Any
 
 
-def mapping(value: object) -> Mapping[object, object]:
+def mapping(value: Any) -> Mapping[object, object]:
     """`value`, if it is a mapping.
 
     Raises:
         Invalid: if it is none.
     """
-    # Asking a type is a tenth of asking an abstract class.
-    if type(value) is not dict and not isinstance(value, Mapping):
+    given: Mapping[object, object] = value
+    if type(value) is dict:  # asking a type is a tenth of asking an abstract class
+        return given
+    if not isinstance(value, Mapping):
         raise Invalid("invalid")
     return cast("Mapping[object, object]", value)
 
@@ -85,6 +87,9 @@ def _bounded(value: object, room: _Room, depth: int = 0) -> Any:
         return value
     if type(value) is int and -(2**63) <= value < 2**63:
         return value
+    if type(value) is str and len(value) <= min(VALUE_CHARS_MAX, room.chars) and value.isascii():
+        room.chars -= len(value)
+        return value
     if isinstance(value, Mapping):
         return _bounded_mapping(cast("Mapping[object, object]", value), room, depth)
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -119,7 +124,8 @@ def _bounded_mapping(value: Mapping[object, object], room: _Room, depth: int) ->
     for key, item in islice(value.items(), MAP_KEYS_MAX):
         if room.chars <= 0:
             break
-        name = text(key)[:KEY_CHARS_MAX]
+        is_plain = type(key) is str and len(key) <= KEY_CHARS_MAX and key.isprintable()
+        name = cast("str", key) if is_plain else text(key)[:KEY_CHARS_MAX]
         room.chars -= len(name)
         kept[name] = _bounded(item, room, depth + 1)
     if len(kept) < len(value):
@@ -127,12 +133,21 @@ def _bounded_mapping(value: Mapping[object, object], room: _Room, depth: int) ->
     return kept
 
 
-def bounded_map(value: object) -> dict[str, Any] | Cut:
+def bounded_map(value: Any) -> dict[str, Any] | Cut:
     """Any mapping as bounded JSON: 64 keys, 1 KiB a value, 4 levels deep, 32 Ki characters in all.
 
     Raises:
         Invalid: if it is no mapping.
     """
+    given: Mapping[Any, Any] = value
+    if type(value) is dict and len(given) <= MAP_KEYS_MAX:
+        for key, item in given.items():
+            if type(item) is not int or not 0 <= item < 2**63:
+                break
+            if type(key) is not str or len(key) > KEY_CHARS_MAX or not key.isprintable():
+                break
+        else:
+            return dict(given)  # counts by name, as nearly every report of usage
     room = _Room()
     kept: dict[str, Any] = _bounded_mapping(mapping(value), room, 0)
     return Cut(kept) if room.cut else kept

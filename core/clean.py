@@ -3,13 +3,15 @@
 One table says how each field is cleaned. What cannot be kept is left out and named in `flags`:
 `tenant_invalid`, `invalid_usage`, `truncated`, `invalid:FIELD`. An id that is too long or holds
 forbidden characters is replaced by its digest, never cut: two cut ids could meet.
+
+The host's thread pays for this. So each cleaner begins with what a value nearly always is, and
+short texts that come again and again (tenants, models, providers) are known from the last time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -27,13 +29,21 @@ from costspan.core.bounded import (
     short_text,
     text,
 )
+from costspan.core.names import identifier, know, known_tenants, one_of, tenant_id
 from costspan.core.schema import FIELDS, Observation
 
-__all__ = ["Invalid", "identifier", "observation", "tenant_id", "text", "usage", "usd"]
+__all__ = [
+    "Invalid",
+    "identifier",
+    "observation",
+    "tenant_id",
+    "text",
+    "usage",
+    "usd",
+    "wire_fields",
+]
 
-TENANT_CHARS_MAX = 128
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-ID_CHARS_MAX = 256
 TOKENS_MAX = 10**12
 """No provider counts a trillion tokens in one attempt; a larger number is a broken one."""
 MEMBERS_MAX = 100_000
@@ -43,49 +53,8 @@ USD_MAX = Decimal(9_000_000)
 """An event's cost must fit an int64 of pico-USD (9.22M USD)."""
 USD_DECIMALS_MAX = 60
 USD_CHARS_MAX = 80
-
-
-def tenant_id(value: object) -> str:
-    """A tenant id: NFC, 1 to 128 characters, no control, format or surrogate characters.
-
-    Case and compatibility forms are kept apart: folding would merge two tenants' bills.
-
-    Raises:
-        Invalid: if it is no such id, or starts with `@`, which is reserved.
-    """
-    if not isinstance(value, str) or not value or len(value) > 4 * TENANT_CHARS_MAX:
-        raise Invalid("tenant_invalid")
-    text = value if type(value) is str else plain_text(value)
-    if text.isascii():
-        bad = not text.isprintable()
-    else:
-        text = unicodedata.normalize("NFC", text)
-        bad = any(unicodedata.category(c) in ("Cc", "Cf", "Cs") for c in text)
-    if bad or len(text) > TENANT_CHARS_MAX or text[0] == "@" or text != text.strip():
-        raise Invalid("tenant_invalid")
-    return text
-
-
-def identifier(value: object) -> str | None:
-    """An id kept verbatim or, if it is too long or not printable, as its digest; empty is None."""
-    text = value if type(value) is str else plain_text(value)
-    if not text or not text.strip("0-"):
-        return None  # empty and all-zero ids name nothing
-    if len(text) > ID_CHARS_MAX or not text.isprintable():
-        return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return text
-
-
-def _one_of(*allowed: str) -> Callable[[object], str]:
-    known: dict[object, str] = {name: name for name in allowed}
-
-    def check(value: object) -> str:
-        found = known.get(value)
-        if found is None:
-            raise Invalid("invalid")
-        return found
-
-    return check
+_known_texts: dict[str, str] = {}
+_known_components: dict[str, str] = {}
 
 
 def _integer(value: object) -> int:
@@ -96,6 +65,8 @@ def _integer(value: object) -> int:
 
 def _moment(value: object) -> int:
     """Nanoseconds UTC, also of an ISO 8601 text that names its offset (`Z` or `+02:00`)."""
+    if type(value) is int and 0 <= value < 2**63:
+        return value
     if not isinstance(value, str):
         return _integer(value)
     try:
@@ -120,31 +91,42 @@ def _boolean(value: object) -> bool:
     return value
 
 
-def usage(value: object) -> dict[str, int]:
+def usage(value: Any) -> dict[str, int]:
     """Disjoint token components. One impossible number spoils the whole: half a usage misprices.
 
     Raises:
         Invalid: for a negative, fractional, boolean, NaN or absurd count.
     """
-    try:
-        components = mapping(value)
-    except Invalid:
-        raise Invalid("invalid_usage") from None
+    components: Mapping[Any, Any] = value
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise Invalid("invalid_usage")
     if len(components) > MAP_KEYS_MAX:
         raise Invalid("invalid_usage")
     counts: dict[str, int] = {}
     for name, count in components.items():
+        is_known = type(name) is str and name in _known_components
+        if is_known and type(count) is int and 0 <= count <= TOKENS_MAX:
+            counts[name] = count
+            continue
         if type(count) is float and count.is_integer() and 0 <= count <= TOKENS_MAX:
             count = int(count)  # JSON writers turn 100 into 100.0
         if type(name) is not str or type(count) is not int or not 0 <= count <= TOKENS_MAX:
             raise Invalid("invalid_usage")
         if len(name) > KEY_CHARS_MAX or not name.isprintable():
             raise Invalid("invalid_usage")  # cut names could meet, and one count would be lost
+        know(_known_components, name, name)
         counts[name] = count
     return counts
 
 
-def _members(value: object) -> dict[str, int]:
+def _delivered_usage(value: object) -> dict[str, int] | None:
+    try:
+        return usage(value) or None
+    except Invalid:
+        raise Invalid("invalid") from None  # it spoils itself alone
+
+
+def _members(value: object) -> dict[str, int] | None:
     members = mapping(value)
     if len(members) > MEMBERS_MAX:
         raise Invalid("invalid")
@@ -157,7 +139,7 @@ def _members(value: object) -> dict[str, int]:
         counts[owner] = counts.get(owner, 0) + _count(count)
     if sum(len(owner.encode()) + 10 for owner in counts) > MEMBERS_BYTES_MAX:
         raise Invalid("invalid")
-    return counts
+    return counts or None
 
 
 def usd(value: object) -> str:
@@ -183,7 +165,7 @@ def usd(value: object) -> str:
     return format(amount.copy_abs(), "f")  # the only negative left is -0
 
 
-def _labels(value: object) -> dict[str, str] | Cut:
+def _labels(value: object) -> dict[str, str] | Cut | None:
     labels = mapping(value)
     kept: dict[str, str] = {}
     cut = len(labels) > MAP_KEYS_MAX
@@ -192,7 +174,7 @@ def _labels(value: object) -> dict[str, str] | Cut:
         short = short_text(content)
         cut = cut or len(key) > KEY_CHARS_MAX or isinstance(short, Cut)
         kept[text(key)[:KEY_CHARS_MAX]] = short.kept if isinstance(short, Cut) else short
-    return Cut(kept) if cut else kept
+    return Cut(kept) if cut else kept or None
 
 
 def _first(value: object, items_max: int) -> list[object]:
@@ -202,20 +184,24 @@ def _first(value: object, items_max: int) -> list[object]:
     return list(islice(cast("Iterable[object]", value), items_max))
 
 
-def _operation_ids(value: object) -> tuple[str, ...] | Cut:
-    names = [value] if isinstance(value, str) else value
+def _operation_ids(value: Any) -> tuple[str, ...] | Cut:
+    given: Sequence[Any] = value
+    if type(value) is tuple and len(given) == 1:
+        sole = identifier(given[0])
+        return () if sole is None else (sole,)
+    names: object = (given,) if isinstance(given, str) else given
     first = _first(names, MAP_KEYS_MAX + 1)
     kept = dict.fromkeys([identifier(name) for name in first[:MAP_KEYS_MAX]])
     ids = tuple([name for name in kept if name is not None])
     return ids if len(first) <= MAP_KEYS_MAX else Cut(ids)
 
 
-def _flags(value: object) -> tuple[str, ...]:
+def _flags(value: object) -> tuple[str, ...] | None:
     if value == ():
-        return ()
+        return None
     if isinstance(value, str):
         raise Invalid("invalid")
-    return tuple(dict.fromkeys(text(flag) for flag in _first(value, MAP_KEYS_MAX)))
+    return tuple(dict.fromkeys(text(flag) for flag in _first(value, MAP_KEYS_MAX))) or None
 
 
 def _prompt_template(value: object) -> tuple[str, str]:
@@ -233,40 +219,52 @@ _TEXTS = (
     "source source_version name feature workload agent provider requested_model executed_model"
     " deployment route region tier error_type price_book period effective_period"
 )
+_WORDS: dict[str, Any] = {
+    "layer": schema.Layer,
+    "phase": schema.Phase,
+    "kind": schema.Kind,
+    "cause": schema.Cause,
+    "cause_source": schema.CauseSource,
+    "initiator": schema.Initiator,
+    "tenant_source": schema.TenantSource,
+    "policy_owner": schema.PolicyOwner,
+    "parent_origin": schema.Origin,
+    "session_origin": schema.Origin,
+    "trace_origin": schema.Origin,
+    "retry_reason": schema.RetryReason,
+    "route_reason": schema.RouteReason,
+    "usage_source": schema.UsageSource,
+    "provider_result": schema.ProviderResult,
+    "delivery": schema.Delivery,
+    "fault": schema.Fault,
+    "cache": schema.Cache,
+}
+_KNOWN: dict[str, dict[str, str]] = {
+    **{name: {word: word for word in get_args(words)} for name, words in _WORDS.items()},
+    **dict.fromkeys(_TEXTS.split(), _known_texts),
+    "tenant": known_tenants,
+}
+"""By field: texts that are clean, and as what they are kept."""
+_NONE_KNOWN: dict[str, str] = {}
+
 _CLEANERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_IDS.split(), identifier),
     **dict.fromkeys(_TEXTS.split(), short_text),
+    **{name: one_of(_KNOWN[name]) for name in _WORDS},
     **dict.fromkeys(("schema_version", "seq"), _integer),
     **dict.fromkeys(("started_at", "ended_at", "recorded_at"), _moment),
     **dict.fromkeys(("hops", "attempt", "attempts_hidden"), _count),
     **dict.fromkeys(("shared", "shared_prefix", "provider_billed"), _boolean),
     **dict.fromkeys(("flat_cost", "host_cost", "avoided_cost"), usd),
-    **dict.fromkeys(("usage", "delivered_usage"), usage),
     **dict.fromkeys(("raw_usage", "attributes", "client_claims"), bounded_map),
+    "usage": usage,
+    "delivered_usage": _delivered_usage,
     "tenant": tenant_id,
     "labels": _labels,
     "members": _members,
     "operation_ids": _operation_ids,
     "flags": _flags,
     "prompt_template": _prompt_template,
-    "layer": _one_of(*get_args(schema.Layer)),
-    "phase": _one_of(*get_args(schema.Phase)),
-    "kind": _one_of(*get_args(schema.Kind)),
-    "cause": _one_of(*get_args(schema.Cause)),
-    "cause_source": _one_of(*get_args(schema.CauseSource)),
-    "initiator": _one_of(*get_args(schema.Initiator)),
-    "tenant_source": _one_of(*get_args(schema.TenantSource)),
-    "policy_owner": _one_of(*get_args(schema.PolicyOwner)),
-    "parent_origin": _one_of(*get_args(schema.Origin)),
-    "session_origin": _one_of(*get_args(schema.Origin)),
-    "trace_origin": _one_of(*get_args(schema.Origin)),
-    "retry_reason": _one_of(*get_args(schema.RetryReason)),
-    "route_reason": _one_of(*get_args(schema.RouteReason)),
-    "usage_source": _one_of(*get_args(schema.UsageSource)),
-    "provider_result": _one_of(*get_args(schema.ProviderResult)),
-    "delivery": _one_of(*get_args(schema.Delivery)),
-    "fault": _one_of(*get_args(schema.Fault)),
-    "cache": _one_of(*get_args(schema.Cache)),
 }
 assert set(_CLEANERS) == set(FIELDS), set(_CLEANERS) ^ set(FIELDS)
 
@@ -276,39 +274,56 @@ def observation(fields: Mapping[str, Any]) -> Observation:
 
     Never raises. A field nobody knows is counted in `flags` as `unknown:NAME` and left out.
     """
-    kept: dict[str, Any] = {}
+    return Observation(**wire_fields(fields))
+
+
+def wire_fields(given: Mapping[str, Any], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The fields of `observation(given)`; encoded as a map they are that observation's encoding.
+
+    Args:
+        given: Whatever came in.
+        onto: Clean fields to add to: none of those that are given, and no `flags`.
+    """
+    kept: dict[str, Any] = {} if onto is None else {**onto}
     flags: list[str] = []
-    for name, value in fields.items():
+    for name, value in given.items():
         if value is None:
             continue
-        cleaner = _CLEANERS.get(name)
-        try:
-            if cleaner is None:
-                flags.append(f"unknown:{text(name)}")
+        if type(value) is str:
+            known = _KNOWN.get(name, _NONE_KNOWN).get(value)
+            if known is not None:
+                kept[name] = known
                 continue
+        try:
+            cleaner = _CLEANERS[name]
             cleaned = cleaner(value)
-            if type(cleaned) is Cut:
-                flags.append("truncated")
-                cleaned = cleaned.kept
-            if cleaned is not None:
-                kept[name] = cleaned
-        except Invalid as wrong:
-            reason = str(wrong)
-            spoils = reason != "invalid" and name != "delivered_usage"
-            flags.append(reason if spoils else f"invalid:{name}")
-            if name == "tenant":
-                flags.append(f"tenant:{_digest(value)}")
-        except Exception as wrong:  # a hostile __str__, __len__ or __iter__ of the host's object
-            flags.append(f"invalid:{name}:{type(wrong).__name__}")
-    for name in ("members", "labels", "delivered_usage"):
-        if not kept.get(name, True):
-            del kept[name]  # an empty map says nothing
-    if fields.get("usage") is not None and not kept.get("usage"):
+        except Exception as wrong:  # also a hostile __str__, __len__ or __iter__ of the host's
+            flags += _flagged(name, value, wrong)
+            continue
+        if type(cleaned) is Cut:
+            flags.append("truncated")
+            cleaned = cleaned.kept
+        elif cleaner is short_text and cleaned is value:
+            know(_known_texts, value, value)
+        if cleaned is not None:
+            kept[name] = cleaned
+    if given.get("usage") is not None and not kept.get("usage"):
         kept.pop("usage", None)  # an empty or spoilt usage is a missing one, never zero
         kept["usage_source"] = "missing"
     if flags:
         kept["flags"] = tuple(dict.fromkeys((*flags, *kept.get("flags", ()))))[:MAP_KEYS_MAX]
-    return Observation(**kept)
+    return kept
+
+
+def _flagged(name: str, value: object, wrong: Exception) -> list[str]:
+    """What is said of a value that cannot be kept."""
+    if name not in _CLEANERS:
+        return [f"unknown:{text(name)}"]
+    if not isinstance(wrong, Invalid):
+        return [f"invalid:{name}:{type(wrong).__name__}"]
+    reason = str(wrong)
+    flag = f"invalid:{name}" if reason == "invalid" else reason
+    return [flag, f"tenant:{_digest(value)}"] if name == "tenant" else [flag]
 
 
 def _digest(value: object) -> str:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from contextvars import ContextVar, Token, copy_context
 from functools import wraps
-from inspect import iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -71,10 +69,11 @@ class Holder:
         return agreed
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """What the current work belongs to. `parent` is the attempt id that encloses it.
 
-    `caller_trace` is the trace id that the caller of the request named: a stranger's choice.
+    `caller_trace` is the trace id that the caller of the request named: a stranger's choice. It has
+    a `__dict__` beside its fields, in which the adapter API remembers what it records of them.
     """
 
     tenant: str | None = None
@@ -109,6 +108,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 NOTHING = Context()
 _current: ContextVar[Context] = ContextVar("costspan_context", default=NOTHING)
 _OTEL_KEY = "costspan-context"
+_has_mirrored: set[bool] = set()
+"""Not empty, once a context was mirrored: before that none need be looked for."""
 
 
 def _trust(source: str | None) -> int:
@@ -122,7 +123,9 @@ def current() -> Context:
     mirror under an OpenTelemetry key is used.
     """
     context = _current.get()
-    return (mirrored() or NOTHING) if context is NOTHING else context
+    if context is NOTHING and _has_mirrored:
+        return mirrored() or NOTHING
+    return context
 
 
 def mirrored(otel_context: Any = None) -> Context | None:
@@ -139,7 +142,7 @@ def _otel() -> Any:
     While another thread is importing it, the module is there before its functions are.
     """
     module = sys.modules.get("opentelemetry.context")
-    return module if hasattr(module, "detach") else None
+    return module if module is not None and hasattr(module, "detach") else None
 
 
 class scope:
@@ -149,16 +152,19 @@ class scope:
     that other context alone and counts it.
     """
 
-    __slots__ = ("_context", "_otel_token", "_token")
+    __slots__ = ("_context", "_otel", "_otel_token", "_token")
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._token: Token[Context] | None = None
+        self._otel: Any = None
         self._otel_token: Any = None
 
     def __enter__(self) -> Context:
         self._token = _current.set(self._context)
-        if (otel := _otel()) is not None:
+        self._otel = otel = _otel()
+        if otel is not None:
+            _has_mirrored.add(True)
             self._otel_token = otel.attach(otel.set_value(_OTEL_KEY, self._context))
         return self._context
 
@@ -166,8 +172,8 @@ class scope:
         try:
             if self._token is not None:
                 _current.reset(self._token)
-            if self._otel_token is not None and (otel := _otel()) is not None:
-                otel.detach(self._otel_token)
+            if self._otel_token is not None:
+                self._otel.detach(self._otel_token)
         except ValueError:
             count("context_left_elsewhere")
 
@@ -321,6 +327,8 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
     A coroutine function becomes one whose body runs with it, in a task of its own.
     """
+    from inspect import iscoroutinefunction
+
     captured = copy_context()
     if iscoroutinefunction(function):
         # Calling it only makes the coroutine: its body runs in a task, which gets the context.
@@ -339,18 +347,3 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
         return captured.copy().run(function, *args, **kwargs)
 
     return carried
-
-
-class ContextExecutor(Executor):
-    """An executor that takes the submitter's context into every task of the one it wraps."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Submit `fn` with the context of here."""
-        return self._executor.submit(carry(fn), *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the wrapped executor down."""
-        self._executor.shutdown(wait, cancel_futures=cancel_futures)

@@ -13,14 +13,14 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from inspect import isawaitable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import msgspec
 
 from costspan.adapter import Context, context_fields, evidence, new_attempt_id, tracing
 from costspan.adapters.asgi.signed import SignedContext
 from costspan.core.clean import Invalid, tenant_id
-from costspan.core.context import Holder, derive
+from costspan.core.context import NOTHING, Holder, derive
 from costspan.core.context import scope as in_force
 from costspan.core.counters import count
 from costspan.core.schema import TenantSource
@@ -33,6 +33,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _MOUNTED = "costspan.attribution"
+_NOWHERE: Mapping[str, str] = {}
 CLIENT_REQUEST_ID_CHARS_MAX = 128
 _TRACEPARENT = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -54,6 +55,9 @@ class Owner(msgspec.Struct, frozen=True):
     may_delegate: bool = False
 
 
+_NOBODY = Owner(None)
+
+
 class Later(msgspec.Struct, frozen=True):
     """Nobody has authenticated yet: ask `again` when the owner matters (it may answer so again).
 
@@ -63,6 +67,7 @@ class Later(msgspec.Struct, frozen=True):
     again: Callable[[], Owner | str | Later | None]
 
 
+_AT_ONCE = frozenset({str, Owner, Later, type(None)})
 Resolved: TypeAlias = Owner | str | Later | None
 Resolve: TypeAlias = Callable[[Scope], Resolved | Awaitable[Resolved]]
 
@@ -108,32 +113,32 @@ class AttributionMiddleware:
         started_at = time.time_ns()
         client_request_id, caller_trace = _links(scope.get("headers", ()))
         span = tracing.current_span()  # the server's, where its instrumentation is outside of us
-        place = tracing.request_links(span, caller_trace)
+        place: Mapping[str, str] = _NOWHERE
+        if span is not None or caller_trace is not None:
+            place = tracing.request_links(span, caller_trace)
         presented = None if self._signed is None else self._signed.take(scope)
-        request_id = new_attempt_id()
+        request_id = new_attempt_id(started_at)
         holder = Holder()
-        # A fresh context, whatever the server's task inherited: a request is a boundary of trust.
-        context = Context(
-            request_id=request_id,
-            client_request_id=client_request_id,
-            parent=request_id,
-            holder=holder,
-        )
+        context = NOTHING
         error_type: str | None = None
         owner: Owner | None = None
         try:
             if self._resolve is not None:
-                answer = await _resolved(self._resolve, scope)
-                if isinstance(answer, Later):
-                    holder.ask = _asking(answer, holder)
-                elif answer is not None:
-                    owner = answer
-                    context = _owned(owner, request_id, client_request_id, holder)
+                answer = _asked(self._resolve, scope)
+                if type(answer) not in _AT_ONCE:
+                    answer = await _awaited(answer)
+                named = _named(answer)
+                if isinstance(named, Later):
+                    holder.ask = _asking(named, holder)
+                else:
+                    owner = named
+            # Fresh, whatever the server's task inherited: a request is a boundary of trust.
+            context = _owned(owner or _NOBODY, request_id, client_request_id, holder)
             if presented is not None:
                 context = presented.judge(owner, context, is_recorded=self._record_requests)
             if place:
-                named = place["trace_id"] if place["trace_origin"] == "caller" else None
-                context = derive(context, caller_trace=caller_trace or named)
+                by_caller = place["trace_id"] if place["trace_origin"] == "caller" else None
+                context = derive(context, caller_trace=caller_trace or by_caller)
             if span is not None:
                 tracing.mark_request(span, context)
             with in_force(context):
@@ -176,16 +181,21 @@ def _links(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str | None, str | No
     return None, trace_id
 
 
-async def _resolved(resolve: Resolve, scope: Scope) -> Owner | Later | None:
-    """The owner `resolve` names; None if it names none, raises or answers nonsense (counted)."""
+def _asked(resolve: Resolve, scope: Scope) -> object:
+    """What `resolve` says, which may be to await; None if it raises (counted)."""
     try:
-        answer = cast("object", resolve(scope))  # a host may return anything
-        if not isinstance(answer, (str, Owner)) and isawaitable(answer):
-            answer = await answer
+        return resolve(scope)
     except Exception:
         count("resolve_failed")
         return None
-    return _named(answer)
+
+
+async def _awaited(answer: object) -> object:
+    try:
+        return await answer if isawaitable(answer) else answer
+    except Exception:
+        count("resolve_failed")
+        return None
 
 
 def _named(answer: object) -> Owner | Later | None:

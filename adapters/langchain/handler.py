@@ -80,14 +80,16 @@ class CostHandler(BaseCallbackHandler):
         if run is not None:
             lifecycle.start_model(run, run_id, serialized, prompts, kwargs)
 
-    @_quiet
     def on_llm_new_token(
         self, token: Any, *, run_id: UUID, chunk: Any = None, **kwargs: Any
     ) -> None:
         """From the first token on, what runs between the chunks is the reader's work."""
-        partial = self._partial(run_id)
-        if partial is not None:
-            partial.take_chunk(token, chunk)
+        try:  # as `_quiet`, without its call: a reply has thousands of tokens
+            partial = self._partial(run_id)
+            if partial is not None:
+                partial.take_chunk(token, chunk)
+        except Exception as error:
+            count(f"langchain_on_llm_new_token:{type(error).__name__}")
 
     @_quiet
     def on_stream_event(self, event: Any, *, run_id: UUID, **kwargs: Any) -> None:

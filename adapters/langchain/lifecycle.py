@@ -48,11 +48,13 @@ def start_model(
     run.fingerprint = retry.fingerprint(messages)
     run.characters = request_characters(messages)
     facts = request.model_facts(run, serialized, details.get("name"))
-    repeats = retry.after_failure(run, facts["requested_model"])
+    repeats = retry.after_failure(run, facts.get("requested_model"))
     facts.update(repeats)
     handle = _open(run, facts).handle
-    handle.retry = {name: repeats[name] for name in _RETRY if name in repeats}
-    handle.operation_ids = (*_mates(run), handle.operation_id)
+    if repeats:
+        handle.retry = {name: repeats[name] for name in _RETRY if name in repeats}
+    if mates := _mates(run):
+        handle.operation_ids = (*mates, handle.operation_id)
     open_operation(handle)
     watch(run, run_id, _give_up)
 
@@ -71,16 +73,18 @@ def start_chain(run: Run, serialized: Mapping[str, Any] | None, name: str | None
 
 def _open(run: Run, facts: Facts) -> Operation:
     assert run.kind != "chain", "chains make no events"
-    run.facts = {**facts, **request.place(run)}
+    facts.update(request.place(run))
+    facts.update(_SOURCE)
+    run.facts = facts
     run.context, claims = request.owned(run)
+    if claims:
+        facts["client_claims"] = claims
     run.operation = Operation.start(
         operation_id_of(run.run_id),
         layer="framework",
         kind=run.kind,
         context=run.context,
-        client_claims=claims or None,
-        **_SOURCE,
-        **run.facts,
+        **facts,
     )
     return run.operation
 

@@ -40,7 +40,7 @@ class Partial:
     def take_chunk(self, token: object, chunk: object) -> None:
         """Count a token, and keep what its chunk says of model, response and usage."""
         self._by_chunks = True
-        self.characters += characters_of(token)
+        self.characters += len(token) if type(token) is str else characters_of(token)
         message = getattr(chunk, "message", None)
         if message is None:
             return
@@ -97,7 +97,8 @@ def characters_of(content: object) -> int:
 
 def request_characters(messages: Sequence[object]) -> int:
     """The length of what was asked: messages, or the prompts of a completion model."""
-    return sum(
-        len(asked) if isinstance(asked, str) else characters_of(getattr(asked, "content", None))
-        for asked in messages
-    )
+    length = 0
+    for asked in messages:
+        content: object = asked if isinstance(asked, str) else getattr(asked, "content", None)
+        length += len(content) if isinstance(content, str) else characters_of(content)
+    return length

@@ -43,25 +43,28 @@ def reply_facts(response: LLMResult, run: Run | None) -> dict[str, Any]:
         named.pop("response_id", None)  # the fill's
     if message is None:
         named.pop("executed_model", None)  # a completion echoes what was asked for
-    return {**{name: value for name, value in facts.items() if value is not None}, **named}
+    facts.update(named)
+    return facts
 
 
 def named_facts(
     said: Mapping[str, Any], output: Mapping[str, Any], run: Run | None
 ) -> dict[str, Any]:
     """The executed model, tier and response id, where a message or the request's output says so."""
-    by_litellm = "litellm" in (said.get("model_provider"), _metadata(run).get("ls_provider"))
+    by_litellm = "litellm" in (said.get("model_provider"), _provider(run))
     named = said.get("model_name") or said.get("model") or output.get("model_name")
-    facts = {
-        "executed_model": None if by_litellm else named,  # LiteLLM echoes what was asked for
-        "tier": said.get("service_tier") or output.get("service_tier"),
-        "response_id": _response_id(said, output, run),
-    }
-    return {name: value for name, value in facts.items() if value is not None}
+    facts: dict[str, Any] = {}
+    if named is not None and not by_litellm:  # LiteLLM echoes what was asked for
+        facts["executed_model"] = named
+    if (tier := said.get("service_tier") or output.get("service_tier")) is not None:
+        facts["tier"] = tier
+    if (response_id := _response_id(said, output, run)) is not None:
+        facts["response_id"] = response_id
+    return facts
 
 
-def _metadata(run: Run | None) -> Mapping[str, Any]:
-    return {} if run is None else run.metadata
+def _provider(run: Run | None) -> str | None:
+    return None if run is None else run.metadata.get("ls_provider")
 
 
 def _usage_facts(
@@ -71,20 +74,20 @@ def _usage_facts(
 
     Anthropic's own usage, where it is passed on, says more than LangChain's: web searches.
     """
-    own = usage.as_mapping(said.get("usage"))
-    if said.get("model_provider") == "anthropic" and (counted := usage.from_anthropic(own)):
-        return {"usage": counted, "raw_usage": dict(own)}
+    by_anthropic = said.get("model_provider") == "anthropic"
+    if by_anthropic and (counted := usage.from_anthropic(own := said.get("usage"))):
+        return {"usage": counted, "raw_usage": usage.as_mapping(own)}
     counted = _of_something(usage.from_langchain(told)) if n <= 1 else None
     if counted is None:
         of_request = usage.as_mapping(output.get("token_usage"))
         counted = _of_something(usage.from_openai(of_request))
         if counted is not None:
-            return {"usage": counted, "raw_usage": dict(of_request)}
+            return {"usage": counted, "raw_usage": of_request}
         counted = _of_something(usage.from_langchain(told))
     if counted is None:
         return {}
-    facts: dict[str, Any] = {"usage": counted, "raw_usage": dict(told)}
-    if said.get("model_provider") == "anthropic" and counted.get("cache_write_5m"):
+    facts: dict[str, Any] = {"usage": counted, "raw_usage": told}
+    if by_anthropic and counted.get("cache_write_5m"):
         # A stream tells the lifetimes in its first event, which LangChain drops: 5 minutes is
         # Anthropic's default, and only that.
         facts["flags"] = ("cache_lifetime_assumed",)
@@ -102,7 +105,9 @@ def _of_something(counted: dict[str, int] | None) -> dict[str, int] | None:
 def _response_id(said: Mapping[str, Any], output: Mapping[str, Any], run: Run | None) -> str | None:
     """Provider, account and id. LangChain's own message ids (`lc_run--…`) name no response."""
     named = said.get("id") or output.get("id")
-    provider = said.get("model_provider") or _metadata(run).get("ls_provider")
+    if named is None:
+        return None
+    provider = said.get("model_provider") or _provider(run)
     if not isinstance(named, str) or named.startswith(_RUN_ID) or provider in (None, "litellm"):
         return None
     return f"{provider}//{named}"
@@ -116,7 +121,9 @@ def _cache_hit(told: Mapping[str, Any], message: Any, run: Run | None) -> tuple[
     """
     by = str(getattr(message, "id", None) or "")
     filler = by[len(_RUN_ID) :][:_UUID_CHARS] if by.startswith(_RUN_ID) else ""
-    own = "" if run is None else str(run.run_id)
+    own = "" if run is None else run.run_id
+    if filler == own and "total_cost" not in told:
+        return False, None  # nearly always
     earlier = _is_time_ordered(filler) and _is_time_ordered(own) and filler < own
     if earlier or told.get("total_cost", 1) == 0:
         return True, operation_id_of(filler) if filler and filler != own else None
@@ -137,8 +144,10 @@ def _is_time_ordered(run_id: str) -> bool:
 
 def _is_passed_on(reported: Mapping[str, int] | None, run: Run) -> bool:
     """Whether the usage is that of model runs inside this one, which are metered themselves."""
+    if reported is None or not run.inside:
+        return False
     inside = [call.usage for call in run.inside if call.usage is not None]
-    if reported is None or not inside:
+    if not inside:
         return False
     names = {name for each in inside for name in each}
     total = {name: sum(each.get(name, 0) for each in inside) for name in names}

@@ -14,6 +14,7 @@ from costspan.core.context import with_owner
 
 _PREFIX = "costspan_"
 _OWNER_KEYS = frozenset(_PREFIX + name for name in ("tenant", "session", "user", "feature"))
+_NAMES_OWNER = _OWNER_KEYS | {"tenant", "thread_id"}
 _BASE_URL_KEYS = ("openai_api_base", "base_url", "azure_endpoint", "anthropic_api_url", "api_base")
 
 _BASE_URL_VARIABLES = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL"}
@@ -28,11 +29,12 @@ def owned(run: Run) -> tuple[Context, dict[str, Any]]:
     else moves money (cause, shared, members, delivery, flat_cost, …) is never taken from metadata.
     """
     metadata, context = run.metadata, run.context
-    claims = {
-        key: value
-        for key, value in metadata.items()
-        if key.startswith(_PREFIX) and key not in _OWNER_KEYS
-    }
+    claims: dict[str, Any] = {}
+    for key in metadata:
+        if key.startswith(_PREFIX) and key not in _OWNER_KEYS:
+            claims[key] = metadata[key]
+    if _NAMES_OWNER.isdisjoint(metadata):
+        return context, claims
     tenant = metadata.get("costspan_tenant", metadata.get("tenant"))
     held, _ = context.owner()
     if tenant is not None and held is not None and tenant != held:
@@ -60,25 +62,24 @@ def place(run: Run) -> dict[str, Any]:
     around = run.recorded_ancestor()
     if around is not None and parent in (None, around.context.parent):
         parent = operation_id_of(around.run_id)
-    return {
-        "parent": parent,
-        "parent_origin": None if parent is None else "ours",
-        "agent": run.metadata.get("lc_agent_name"),
-        **_cause(run),
-    }
-
-
-def _cause(run: Run) -> dict[str, Any]:
-    cause = {"tool": "tool", "retrieval": "retrieval"}.get(run.kind) or _model_cause(run)
-    if cause is None:
-        return {}
-    return {"cause": cause, "cause_source": "structure", "initiator": "agent"}
+    found: dict[str, Any] = {"agent": run.metadata.get("lc_agent_name")}
+    if parent is not None:
+        found["parent"], found["parent_origin"] = parent, "ours"
+    cause = _model_cause(run) if run.kind == "model" else run.kind
+    if cause is not None:
+        found["cause"], found["cause_source"] = cause, "structure"
+        found["initiator"] = "agent"
+    return found
 
 
 def _model_cause(run: Run) -> str | None:
     if run.metadata.get("lc_source") == "summarization":
         return "summarization"
-    around = {ancestor.kind for ancestor in run.ancestors()}
+    around: set[str] = set()
+    outer = run.parent
+    while outer is not None:
+        around.add(outer.kind)
+        outer = outer.parent
     if (step := enclosing_step()) is not None:
         around.add("tool" if step.kind == "tool" else "retrieval")
     if "tool" in around or _in_sub_graph(run):
@@ -87,7 +88,8 @@ def _model_cause(run: Run) -> str | None:
 
 
 def _in_sub_graph(run: Run) -> bool:
-    if "|" in str(run.metadata.get("langgraph_checkpoint_ns", "")):
+    task = run.metadata.get("langgraph_checkpoint_ns")
+    if task is not None and "|" in str(task):
         return True
     agent = run.metadata.get("lc_agent_name")
     return agent is not None and any(
@@ -117,9 +119,13 @@ def model_facts(run: Run, serialized: Mapping[str, Any] | None, name: str | None
 
 def address(built_with: Mapping[str, Any], provider: str | None) -> dict[str, str] | None:
     """The base URL a model was built with, or that its client finds in the environment."""
-    urls = [built_with.get(key) for key in _BASE_URL_KEYS]
-    urls.append(os.environ.get(_BASE_URL_VARIABLES.get(provider or "", "")))
-    return next(({"base_url": _public_part(url)} for url in urls if isinstance(url, str)), None)
+    if built_with:
+        for key in _BASE_URL_KEYS:
+            if isinstance(url := built_with.get(key), str):
+                return {"base_url": _public_part(url)}
+    variable = _BASE_URL_VARIABLES.get(provider or "")
+    url = None if variable is None else os.environ.get(variable)
+    return None if url is None else {"base_url": _public_part(url)}
 
 
 @lru_cache(maxsize=256)

@@ -69,7 +69,7 @@ def remember(run: Run, verdict: Verdict) -> None:
     if run.parent is None:
         _remember_alone(run, failed)
         return
-    failures = run.root.failures
+    failures = _failures_of(run.root)
     for place in _places(run):
         failures[place, run.fingerprint] = failed
     _bound(failures)
@@ -79,8 +79,10 @@ def remember_answer(run: Run) -> None:
     """Keep what `run` answered in a graph's task, in case the task fails and is run again."""
     task = run.metadata.get(_TASK)
     if task is not None and run.parent is not None:
-        run.root.answers[task, run.fingerprint] = _failed(run, "agent")
-        _bound(run.root.answers)
+        root = run.root
+        answers = root.answers = {} if root.answers is None else root.answers
+        answers[task, run.fingerprint] = _failed(run, "agent")
+        _bound(answers)
 
 
 def answers_refused(run: Run, verdict: Verdict) -> None:
@@ -89,10 +91,17 @@ def answers_refused(run: Run, verdict: Verdict) -> None:
     if task is None or around is None or around.metadata.get(_TASK) == task:
         return
     root = run.root
-    for place in [place for place in root.answers if place[0] == task]:
-        answer = root.answers.pop(place)
-        root.failures.setdefault(place, replace(answer, reason=verdict.retry_reason))
-    _bound(root.failures)
+    answers, failures = root.answers or {}, _failures_of(root)
+    for place in [place for place in answers if place[0] == task]:
+        answer = answers.pop(place)
+        failures.setdefault(place, replace(answer, reason=verdict.retry_reason))
+    _bound(failures)
+
+
+def _failures_of(root: Run) -> Failures:
+    if root.failures is None:
+        root.failures = {}
+    return root.failures
 
 
 def _failed(run: Run, reason: str) -> Failed:
@@ -136,7 +145,7 @@ def after_failure(run: Run, requested_model: str | None) -> dict[str, Any]:
 
 def _take(run: Run) -> Failed | None:
     if run.parent is None:
-        alone = _alone.pop((id(run.asked_in), run.fingerprint), None)
+        alone = _alone.pop((id(run.asked_in), run.fingerprint), None) if _alone else None
         return None if alone is None else alone[1]
     failures = run.root.failures
     if not failures:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 from uuid import UUID
 
 from costspan.adapter import Operation, current
 from costspan.adapters.langchain.partial import Partial
-from costspan.adapters.langchain.retry import Failed, Failures, Fingerprint
+from costspan.adapters.langchain.retry import Failures, Fingerprint
 from costspan.core.context import NOTHING, Context
 from costspan.core.counters import count
 
@@ -35,7 +35,15 @@ def run_id_of(operation_id: str) -> UUID | None:
     return UUID(operation_id[len(PREFIX) :]) if operation_id.startswith(PREFIX) else None
 
 
-@dataclass(slots=True, eq=False)
+def _text(run_id: UUID) -> str:
+    """As `str(run_id)`, in half the time."""
+    digits = run_id.bytes.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+_NOTHING_SAID: Mapping[str, Any] = MappingProxyType({})
+
+
 class Run:
     """One run under way. Chains have no `operation`: they make no event of their own.
 
@@ -43,28 +51,38 @@ class Run:
     `asked_in` is the context of its start, before what its metadata adds.
     """
 
-    run_id: str
-    kind: RunKind
-    parent: Run | None
-    parent_id: int | None
-    context: Context
-    asked_in: Context
-    metadata: Mapping[str, Any]
-    tags: Sequence[str]
     operation: Operation | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    params: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    facts: Mapping[str, Any] = _NOTHING_SAID
+    params: Mapping[str, Any] = _NOTHING_SAID
+    options: Mapping[str, Any] = _NOTHING_SAID
     fingerprint: Fingerprint = ()
     characters: int = 0
     partial: Partial | None = None
     inside: tuple[Run, ...] = ()
     usage: Mapping[str, int] | None = None
     is_over: bool = False
-    failures: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
-    answers: Failures = field(default_factory=dict[tuple[object, Fingerprint], Failed])
+    failures: Failures | None = None
+    answers: Failures | None = None
     handlers: int = 1
     unwatch: Callable[[], object] | None = None
+
+    def __init__(
+        self,
+        run_id: str,
+        kind: RunKind,
+        parent: Run | None,
+        parent_id: int | None,
+        context: Context,
+        metadata: Mapping[str, Any],
+        tags: Sequence[str],
+    ) -> None:
+        self.run_id = run_id
+        self.kind: RunKind = kind
+        self.parent = parent
+        self.parent_id = parent_id
+        self.context = self.asked_in = context
+        self.metadata = metadata
+        self.tags = tags
 
     @property
     def has_reply(self) -> bool:
@@ -88,7 +106,10 @@ class Run:
 
     def recorded_ancestor(self) -> Run | None:
         """The nearest run around this one that is in the books."""
-        return next((run for run in self.ancestors() if run.operation is not None), None)
+        run = self.parent
+        while run is not None and run.operation is None:
+            run = run.parent
+        return run
 
 
 class RunTable:
@@ -126,7 +147,7 @@ class RunTable:
         context = current()
         if context is NOTHING and parent is not None:
             context = parent.context  # a thread that lost its context; the tree still knows
-        run = Run(str(run_id), kind, parent, under, context, context, metadata or {}, tags or ())
+        run = Run(_text(run_id), kind, parent, under, context, metadata or {}, tags or ())
         self._runs[run_id.int] = run
         if len(self._runs) > self._runs_max:
             self._evict()

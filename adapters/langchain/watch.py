@@ -24,11 +24,10 @@ def watch(run: Run, run_id: UUID, give_up: Callable[[Run], None]) -> None:
 
     Sync calls need no watching: LangChain reports whatever ends them.
     """
-    try:
-        task = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return  # no event loop here
+    loop = asyncio._get_running_loop()  # None, where `get_running_loop` would raise
+    if loop is None:
+        return
+    task = asyncio.current_task(loop)
 
     def died(_: weakref.ref[UUID]) -> None:
         # Perhaps in the middle of a garbage collection, in any thread: nothing is done here.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import unicodedata
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -9,14 +10,16 @@ from enum import Enum
 from itertools import count as counting
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from costspan.core import clean, runtime
-from costspan.core.bounded import KEY_CHARS_MAX
+from costspan.core.bounded import KEY_CHARS_MAX, MAP_KEYS_MAX
 from costspan.core.journal import records
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
+from costspan.core.names import KNOWN_MAX, TENANT_CHARS_MAX
 from costspan.core.recorder import Ack
 from costspan.core.schema import FIELDS, Observation
 
@@ -60,6 +63,54 @@ def test_whatever_comes_in_is_written_whole_and_read_back(fields: dict[str, Any]
             assert any(flag.startswith("unknown:") for flag in observation.flags)
 
 
+@given(observations)
+@example({"usage": {}, "usage_source": "provider", "flags": ()})
+@example({"labels": {}, "members": {}, "delivered_usage": {}, "operation_ids": ["0"]})
+@example({"layer": "sdk", "phase": "end", "schema_version": 1, "flags": ["mock"]})
+@example({"raw_usage": {"a": 1, "b": 2**63}, "attributes": {"a": 10**30}})
+def test_the_fields_alone_are_the_observation_on_the_wire(fields: dict[str, Any]) -> None:
+    kept = clean.wire_fields(fields)
+    body = msgspec.msgpack.encode(kept)
+    # By the decoder itself: `decode_body` would clean what is not valid.
+    assert msgspec.msgpack.decode(body, type=Observation) == clean.observation(fields)
+    assert clean.wire_fields(kept) == kept
+
+
+@given(observations, observations)
+def test_fields_are_cleaned_one_by_one(fields: dict[str, Any], more: dict[str, Any]) -> None:
+    fields = {name: value for name, value in fields.items() if name not in more}
+    first = clean.wire_fields(fields)
+    if "flags" in first or "usage_source" in first:
+        return  # what was wrong with them is said of all
+    assert clean.wire_fields(more, first) == clean.wire_fields({**fields, **more})
+
+
+def test_a_wide_map_of_counts_is_cut_too() -> None:
+    observation = clean.observation({"raw_usage": {f"k{i}": i for i in range(500)}})
+    assert observation.flags == ("truncated",)
+    assert observation.raw_usage is not None
+    assert len(observation.raw_usage) == MAP_KEYS_MAX + 1
+
+
+def test_a_text_is_known_as_clean_for_its_own_field_alone() -> None:
+    for name in ("@platform", " acme", "acme ", "x" * 200):
+        assert clean.observation({"provider": name, "name": name}).provider == name
+        seen = clean.observation({"tenant": name, "session": name, "cause": name})
+        assert (seen.tenant, seen.session, seen.cause) == (None, name, None)
+
+
+def test_what_is_known_as_clean_stays_small() -> None:
+    tracemalloc.start()
+    try:
+        for i in range(10 * KNOWN_MAX):
+            name = f"{i}-{'y' * 100}"
+            kept = clean.observation({"tenant": name, "provider": name, "usage": {name[:60]: i}})
+            assert (kept.tenant, kept.provider, kept.usage) == (name, name, {name[:60]: i})
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000  # all of them would be 4 MB
+    finally:
+        tracemalloc.stop()
+
+
 @given(any_text)
 def test_a_tenant_is_kept_in_nfc_or_refused_visibly(name: str) -> None:
     observation = clean.observation({"tenant": name})
@@ -68,7 +119,7 @@ def test_a_tenant_is_kept_in_nfc_or_refused_visibly(name: str) -> None:
         assert any(flag.startswith("tenant:") for flag in observation.flags)
     else:
         assert observation.tenant == unicodedata.normalize("NFC", name)
-        assert 1 <= len(observation.tenant) <= clean.TENANT_CHARS_MAX
+        assert 1 <= len(observation.tenant) <= TENANT_CHARS_MAX
         assert observation.flags == ()
 
 

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costspan.core.money import PICO, MoneyError, format_usd, parse_usd, round_half_even, split
+from costspan.core.money import (
+    PICO,
+    MoneyError,
+    format_usd,
+    parse_usd,
+    round_half_even,
+    round_ratio,
+    split,
+)
 
 owners = st.text(min_size=1, max_size=6)
 weights = st.dictionaries(
@@ -99,6 +107,11 @@ def test_rounding_is_nearest_and_halves_go_to_even(amount: Fraction) -> None:
     assert abs(rounded - amount) <= Fraction(1, 2)
     if abs(rounded - amount) == Fraction(1, 2):
         assert rounded % 2 == 0
+
+
+@given(st.integers(), st.integers(1, 50) | st.integers(1, 10**40))
+def test_integers_are_rounded_as_their_fraction_is(numerator: int, denominator: int) -> None:
+    assert round_ratio(numerator, denominator) == round_half_even(Fraction(numerator, denominator))
 
 
 @given(amounts, weights)

@@ -288,6 +288,59 @@ def test_the_resolved_windows_agree_with_explain(
     assert [said.row for said in chosen] == ([] if match is None else [match.row])
 
 
+terms = st.tuples(
+    st.sampled_from(["big", "small"]),
+    st.sampled_from([None, "openai", "anthropic"]),
+    st.sampled_from([None, "batch"]),
+    spans,
+)
+names = st.sampled_from([None, "big", "big-2024-08-06", "alias", "small", "unknown"])
+
+
+@given(
+    st.lists(terms, max_size=5, unique=True),
+    st.tuples(names, names),
+    st.sampled_from([None, "openai"]),
+    st.sampled_from([None, "batch"]),
+    st.integers(-1, 20),
+)
+def test_the_rows_of_two_names_are_those_that_each_finds(
+    rows: list[tuple[str, str | None, str | None, tuple[int | None, int | None]]],
+    named: tuple[str | None, str | None],
+    provider: str | None,
+    tier: str | None,
+    at_ns: int,
+) -> None:
+    """Kept by their names, over all the moments at which anything that they ask may change."""
+    own = book(
+        *(
+            row(model, provider=by, tier=of, effective_from=start, effective_to=end)
+            for model, by, of, (start, end) in rows
+        ),
+        aliases={"alias": "small"},
+    )
+    prices = Prices([own])
+    executed, requested = named
+
+    def find(model: str, tier: str | None) -> Any:
+        of_provider = prices.find(model, provider, tier, at_ns=at_ns)
+        return of_provider or (
+            prices.find(model, None, tier, at_ns=at_ns) if model == requested else None
+        )
+
+    found = prices.rows(executed, requested, provider, tier, None, at_ns, None)
+    name = executed or requested
+    if name is None:
+        assert found == (None, None, False)
+        return
+    assert found.executed is prices.find(name, provider, tier, at_ns=at_ns)
+    plain = prices.find(name, provider, at_ns=at_ns)
+    asked = None if requested in (None, name) else find(requested, None)
+    assert found.substituted == bool(plain and asked and plain.row.id != asked.row.id)
+    expected = find(requested, tier) if found.substituted and requested else found.executed
+    assert found.requested is expected
+
+
 def test_explain_says_what_every_book_says() -> None:
     v2 = PriceBook.from_table("v2", {"gpt-4o": {"input": "2"}})
     v3 = PriceBook.from_table("v3", {"x": {"input": "2"}})
@@ -338,6 +391,7 @@ def test_rates_finer_than_a_pico_stay_exact() -> None:
     match = Prices([book(row(rates={"input": "0.0000003"}))]).find("m")
     assert match is not None
     assert match.price({"input": 7}) == Fraction(21, 10)
+    assert [match.cost({"input": quantity}) for quantity in (1, 5, 7, 15)] == [0, 2, 2, 4]
 
 
 def test_units_are_priced_each_and_only_when_named() -> None:
@@ -357,6 +411,7 @@ def test_the_context_tier_is_chosen_by_the_whole_prompt() -> None:
 
     def costs(**usage: int) -> Fraction | None:
         cost = match.price(usage)
+        assert match.cost(usage) == cost
         return None if cost is None else Fraction(cost, 10**6)
 
     assert costs(input=100, output=1000) == 100 + 4000
@@ -387,6 +442,7 @@ def test_a_price_is_the_sum_of_its_components(rates: dict[str, str], usage: dict
     match = Prices([book(row(rates=rates))]).find("m")
     assert match is not None
     cost = match.price(usage)
+    assert match.cost(usage) == (None if cost is None else round(cost))
     named = {name for name, quantity in usage.items() if quantity}
     assert set(match.missing(usage)) == named - rates.keys()
     if named <= rates.keys():
@@ -502,5 +558,6 @@ def test_the_lookup_is_kept_and_bounded() -> None:
     assert prices.find("gpt-4o") is prices.find("gpt-4o", at_ns=5)
     for number in range(5000):
         assert prices.find(f"unknown-{number}") is None
-    info = prices._windows.cache_info()
-    assert info.currsize <= 4096
+        assert prices.rows(f"unknown-{number}", None, None, None, None, 0, None).executed is None
+    for kept in (prices._windows, prices._rows_windows):
+        assert kept.cache_info().currsize <= 4096

@@ -28,11 +28,19 @@ from costspan.adapter.bridge import (
     enclosing_step,
     open_operation,
 )
+from costspan.adapter.fields import (
+    Kept,
+    bound_owner,
+    cleaned,
+    context_fields,
+    fields_of,
+    laid_over,
+)
 from costspan.core import counters, runtime
 from costspan.core.context import Context
 from costspan.core.identifiers import new_attempt_id
-from costspan.core.recorder import Ack, Refused
-from costspan.core.schema import Kind, Layer
+from costspan.core.recorder import Ack, Held, Refused
+from costspan.core.schema import Kind, Layer, Phase
 
 __all__ = [
     "Attempt",
@@ -51,51 +59,13 @@ __all__ = [
 ]
 
 
-def context_fields(context: Context) -> dict[str, Any]:
-    """The observation fields a context gives: owner, session, step, lineage.
-
-    A cause named by `costspan.work` is explicit; without one an adapter adds what it infers.
-    """
-    tenant, source = context.owner()
-    holder = context.holder
-    fields: dict[str, Any] = {
-        "tenant": tenant,
-        "tenant_source": source,
-        "session": context.session,
-        "session_origin": context.session_origin,
-        "user": context.user,
-        "feature": context.feature,
-        "labels": context.labels,
-        "request_id": context.request_id,
-        "client_request_id": context.client_request_id,
-        "parent": context.parent,
-        "parent_origin": context.parent_origin,
-        "name": context.name,
-        "flags": context.flags,
-    }
-    if tenant != context.tenant:
-        # A principal was bound since: what came signed for another owner (or none) is not its own.
-        for name in ("session", "parent"):
-            if fields[f"{name}_origin"] == "signed":
-                fields[name] = fields[f"{name}_origin"] = None
-    if holder is not None:
-        holder.touched = True
-        if fields["session"] is None and holder.session is not None:
-            fields["session"] = holder.session
-            fields["session_origin"] = "ours"
-        if context.user is None:
-            fields["user"] = holder.user
-    if context.cause is not None:
-        fields["cause"] = context.cause
-        fields["cause_source"] = "explicit"
-        fields["initiator"] = context.initiator
-    return fields
-
-
 class _Seen:
     """What one instrument sees of one call: a START now, one END later."""
 
-    __slots__ = ("_ended", "_facts", "attempt_id", "context", "operation_ids", "started_at")
+    __slots__ = (
+        *("_bound", "_ended", "_facts", "_more", "_said"),
+        *("attempt_id", "context", "operation_ids", "started_at"),
+    )
 
     def __init__(
         self,
@@ -103,12 +73,19 @@ class _Seen:
         operation_ids: Iterable[str],
         context: Context | None,
         facts: dict[str, Any],
+        now_ns: int | None = None,
     ) -> None:
         self.attempt_id = attempt_id
         self.operation_ids = tuple(operation_ids)
         self.context = current() if context is None else context
-        self.started_at: int = facts.pop("started_at", None) or time.time_ns()
+        self.started_at: int = facts.get("started_at") or now_ns or time.time_ns()
+        facts["started_at"] = self.started_at
+        if self.operation_ids:
+            facts["operation_ids"] = self.operation_ids
         self._facts = facts
+        self._more: dict[str, Any] = {}
+        self._said: Kept | None = None
+        self._bound: tuple[Any, ...] | None = None
         self._ended = False
 
     @property
@@ -118,32 +95,30 @@ class _Seen:
 
     def add(self, **facts: Any) -> None:
         """Keep facts that became known between start and end; written with the END."""
-        self._facts.update(facts)
+        self._more.update(facts)
 
-    def _write(self, phase: str, facts: dict[str, Any]) -> Ack | Refused:
-        fields = context_fields(self.context)
-        if fields.get("cause_source") == "explicit" and facts.get("cause_source") != "explicit":
-            facts = {k: v for k, v in facts.items() if k not in _CAUSE_FIELDS}
-        fields.update((k, v) for k, v in facts.items() if v is not None)
-        fields["flags"] = (*self.context.flags, *facts.get("flags", ()))
-        fields["attempt_id"] = self.attempt_id
-        fields["operation_ids"] = self.operation_ids
-        fields["phase"] = phase
-        fields["started_at"] = self.started_at
-        fields["recorded_at"] = time.time_ns()
-        return runtime.record(fields)
-
-    def _start(self) -> None:
+    def _start(self, now_ns: int) -> None:
         # The END repeats the trace of here: where it is recorded, another span may be in force.
         if (span := tracing.current_span()) is not None:
             tracing.join(span, self.context, self._facts, *self._own_name())
-        self._write("start", self._facts)
+        kept = self._said = fields_of(self.context, self._facts)
+        self._bound = bound_owner(self.context)
+        self._write("start", kept, now_ns)
+
+    def _write(self, phase: Phase, kept: Kept, now_ns: int) -> Ack | Held | Refused:
+        kept["phase"] = phase
+        kept["recorded_at"] = now_ns
+        if self.attempt_id is None:
+            kept.pop("attempt_id", None)
+        else:
+            kept["attempt_id"] = self.attempt_id
+        return runtime.record_clean(kept)
 
     def _own_name(self) -> tuple[str, str | None]:
         """The span attribute that names this, and its value."""
         return tracing.ATTEMPT, self.attempt_id
 
-    def end(self, **facts: Any) -> Ack | Refused | None:
+    def end(self, **facts: Any) -> Ack | Held | Refused | None:
         """Record the result: `usage`, `executed_model`, `response_id`, `provider_result`, ….
 
         `provider_result` is ok unless given; `ended_at` is now unless given. The END repeats what
@@ -153,13 +128,23 @@ class _Seen:
             counters.count("ended_twice")
             return None
         self._ended = True
+        now_ns = time.time_ns()
         facts.setdefault("provider_result", "ok")
-        facts.setdefault("ended_at", time.time_ns())
+        facts.setdefault("ended_at", now_ns)
         if not facts.get("usage"):
             facts.setdefault("usage_source", "missing")
-        return self._write("end", {**self._facts, **facts})
+        if self._more:
+            facts = {**self._more, **facts}
+        if not _ITS_START.isdisjoint(facts):
+            facts = {name: fact for name, fact in facts.items() if name not in _ITS_START}
+        kept: Kept | None = None
+        if self._said is not None and self._bound == bound_owner(self.context):
+            kept = laid_over(self._said, facts)
+        if kept is None:
+            kept = cleaned(self.context, {**self._facts, **facts})
+        return self._write("end", kept, now_ns)
 
-    def fail(self, error: BaseException | None, **facts: Any) -> Ack | Refused | None:
+    def fail(self, error: BaseException | None, **facts: Any) -> Ack | Held | Refused | None:
         """Record a failure: the error's type (never its message), and who is at fault if known.
 
         `provider_billed` stays unknown (None) unless given: a timeout may have been billed.
@@ -170,7 +155,8 @@ class _Seen:
         return self.end(**facts)
 
 
-_CAUSE_FIELDS = frozenset({"cause", "cause_source", "initiator"})
+_ITS_START = frozenset({"operation_ids", "started_at"})
+"""What only the START says."""
 
 
 class Attempt(_Seen):
@@ -193,12 +179,14 @@ class Attempt(_Seen):
         `context` is captured here (the current one unless given), so that it holds wherever the
         END is recorded.
         """
-        facts.update(layer=layer, kind=kind)
-        seen = cls(new_attempt_id(), operation_ids, context, facts)
-        seen._start()
+        now_ns = time.time_ns()
+        facts["layer"] = layer
+        facts["kind"] = kind
+        seen = cls(new_attempt_id(now_ns), operation_ids, context, facts, now_ns)
+        seen._start(now_ns)
         return seen
 
-    def evidence(self, **facts: Any) -> Ack | Refused:
+    def evidence(self, **facts: Any) -> Ack | Held | Refused:
         """Record something more about this attempt (a verdict, a delivery) at any time."""
         return evidence(attempt_id=self.attempt_id, **facts)
 
@@ -225,22 +213,24 @@ class Operation(_Seen):
         **facts: Any,
     ) -> Self:
         """Open the operation; `handle` is what `open_operation` shows to inner instruments."""
-        facts.update(layer=layer, kind=kind)
-        seen = cls(None, (operation_id,), context, facts)
+        now_ns = time.time_ns()
+        facts["layer"] = layer
+        facts["kind"] = kind
+        seen = cls(None, (operation_id,), context, facts, now_ns)
         seen.handle = OpenOperation(operation_id, seen.context, kind)
-        seen._start()
+        seen._start(now_ns)
         return seen
 
     def _own_name(self) -> tuple[str, str | None]:
         return tracing.OPERATION, self.operation_ids[0]
 
-    def end(self, **facts: Any) -> Ack | Refused | None:
+    def end(self, **facts: Any) -> Ack | Held | Refused | None:
         """Record the result and close the operation for inner instruments."""
         self.handle.is_open = False
         return super().end(**facts)
 
 
-def evidence(**facts: Any) -> Ack | Refused:
+def evidence(**facts: Any) -> Ack | Held | Refused:
     """Record what is known of an attempt, an operation or a response from outside its instrument.
 
     Give `attempt_id`, `operation_ids` or `response_id`, and whatever observation fields are known.

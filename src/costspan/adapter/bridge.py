@@ -94,6 +94,8 @@ def enclosing_step() -> OpenOperation | None:
 def current() -> Context:
     """The context in force here; its parent is the enclosing step where that is the nearest."""
     context = core.current()
+    if _enclosing.get() is None:
+        return context
     step = enclosing_step()
     if step is None or not step.is_nearer_than(context):
         return context

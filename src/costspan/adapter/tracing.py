@@ -24,11 +24,14 @@ OPERATION = "costspan.operation.id"
 
 def current_span() -> Any:
     """The span in force here; None if there is none, or the host does not use OpenTelemetry."""
-    read = getattr(sys.modules.get("opentelemetry.trace"), "get_current_span", None)
+    otel = sys.modules.get("opentelemetry.trace")
+    read = getattr(otel, "get_current_span", None)
     if read is None:  # not loaded, or another thread is still loading it
         return None
     try:
         span = read()
+        if span is getattr(otel, "INVALID_SPAN", None):
+            return None  # the quick way where there is no trace
         return span if span.get_span_context().is_valid else None
     except Exception as error:  # a tracer of the host's own making
         count(f"otel_failed:{type(error).__name__}")
