@@ -24,7 +24,7 @@ from costspan.core.prices import PriceBook
 from costspan.core.schema import FIELDS, Observation
 from costspan.core.settle import settle
 from costspan.core.settle.ledger import Ledger, Settled, open_url
-from costspan.core.settle.posting import NO_PERIOD
+from costspan.core.periods import NO_PERIOD
 
 SCHEMA = "costspan-scenarios/1"
 DEFAULT_BOOK = "v1"

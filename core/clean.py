@@ -30,6 +30,7 @@ from costspan.core.bounded import (
     text,
 )
 from costspan.core.names import identifier, know, known_tenants, one_of, tenant_id
+from costspan.core.periods import is_period
 from costspan.core.schema import FIELDS, Observation
 
 __all__ = [
@@ -211,13 +212,19 @@ def _prompt_template(value: object) -> tuple[str, str]:
     return text(named[0]), text(named[1])
 
 
+def _period(value: object) -> str:
+    if not isinstance(value, str) or not is_period(value):
+        raise Invalid("invalid")
+    return value
+
+
 _IDS = (
     "oid attempt_id response_id writer session user trace_id span_id parent request_id"
     " client_request_id retry_of fill_event tool_call_id provider_account prompt_hash"
 )
 _TEXTS = (
     "source source_version name feature workload agent provider requested_model executed_model"
-    " deployment route region tier error_type price_book period effective_period"
+    " deployment route region tier error_type price_book"
 )
 _WORDS: dict[str, Any] = {
     "layer": schema.Layer,
@@ -250,6 +257,7 @@ _NONE_KNOWN: dict[str, str] = {}
 _CLEANERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_IDS.split(), identifier),
     **dict.fromkeys(_TEXTS.split(), short_text),
+    **dict.fromkeys(("period", "effective_period"), _period),
     **{name: one_of(_KNOWN[name]) for name in _WORDS},
     **dict.fromkeys(("schema_version", "seq"), _integer),
     **dict.fromkeys(("started_at", "ended_at", "recorded_at"), _moment),

@@ -75,6 +75,8 @@ def propose(settlement: Settlement, settings: Config) -> Policy | None:
         books = [*contract_of(settings), *public_books()]
         return _keep(settlement, rules, books, 0)
     last = held[-1]
+    if settings.since_ns <= last.effective_from:
+        return None  # somebody's newer settings hold: two processes are not to take turns
     says_rules = settings.rules is not None or settings.profile is not None
     rules_sha256 = last.rules
     if says_rules:
@@ -99,8 +101,7 @@ def propose(settlement: Settlement, settings: Config) -> Policy | None:
     if (rules_sha256, books_now) == (last.rules, last.books):
         return None
     # From when the settings took force in this process, so that they decide its own events.
-    effective_from = max(settings.since_ns, last.effective_from + 1)
-    return Policy(rules_sha256, books_now, effective_from, "settings")
+    return Policy(rules_sha256, books_now, settings.since_ns, "settings")
 
 
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:

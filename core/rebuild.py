@@ -14,7 +14,7 @@ from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT
 from costspan.core.journal.records import Close
 from costspan.core.settle import Report, settle
-from costspan.core.settle.ledger import Ledger, Posting, open_url
+from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.settle import withdraw_copied
 
 T = TypeVar("T")
@@ -42,8 +42,9 @@ def copy_books(
 ) -> Report:
     """Settle the whole journal of one ledger into another, under the same policies.
 
-    What was sealed by a close, or given to a sink, is copied as it is, with its numbers: it stands
-    in other people's books. Everything else is decided and posted anew, on top of it.
+    What was sealed by a close, or given to a sink, stands in other people's books: all entries of
+    such an event are copied as they are, with their numbers. Everything else is decided and posted
+    anew, on top of it.
 
     Args:
         old: The ledger whose journal is read.
@@ -59,7 +60,9 @@ def copy_books(
         for book in books.values():
             settlement.keep_price_book(book)
         report = settle(settlement, [], [each for each in controls if not isinstance(each, Close)])
-    for kept in _batches(_given_away(old)):
+    closed_until = max((close.period for close in old.closes()), default="")
+    taken = max(old.cursors().values(), default=0)
+    for kept in _batches(old.given_away(closed_until, taken)):
         with new.settling(30.0) as settlement:
             settlement.copy_postings(kept)
     with new.settling(30.0) as settlement:
@@ -74,16 +77,6 @@ def copy_books(
     with new.settling(30.0) as settlement:
         report.postings += withdraw_copied(settlement)
     return report
-
-
-def _given_away(old: Ledger) -> Iterator[tuple[int, Posting]]:
-    """(number, posting) of what is sealed or was given to a sink, in the order of numbers."""
-    closed = max((close.period for close in old.closes()), default="")
-    given = max(old.cursors().values(), default=0)
-    at = 0
-    while page := old.postings_after(at, RECORDS_PER_SETTLEMENT):
-        at = page[-1][0]
-        yield from (each for each in page if each[0] <= given or each[1].posted_period <= closed)
 
 
 def _batches(records: Iterator[T]) -> Iterator[list[T]]:

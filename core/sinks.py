@@ -137,8 +137,7 @@ class _Courier:
         try:
             with self._leased(settings.spool / _FOLDER, files) as is_ours:
                 if is_ours:
-                    with closing(open_url(settings.ledger_url, create=False)) as ledger:
-                        self._carry(ledger, function, files)
+                    self._carry(function, settings, files)
         except LedgerMissing:
             pass  # nothing was ever posted
         except LedgerError as error:  # no fault of the sink: what it took is remembered
@@ -148,30 +147,35 @@ class _Courier:
             counters.count(f"sink_failed:{type(error).__name__}")
             self.last_failure = f"{type(error).__name__}: {error}"
 
-    def _carry(self, ledger: Ledger, function: Callable[..., Any], files: Files) -> None:
-        cursors = ledger.cursors()
-        kept, offered = cursors.get(self.sink, 0), cursors.get(self.sink + _OFFERED, 0)
-        taken = max(kept, self._unkept)
-        while (batch := _next_batch(ledger, taken, offered)) is not None:
-            if batch.last > offered or taken > kept:
-                self._keep(ledger, taken, batch.last)
-                kept, offered = taken, batch.last
+    def _carry(self, function: Callable[..., Any], settings: Config, files: Files) -> None:
+        while (batch := self._offer(settings)) is not None:
             try:
                 hooks.within(self.sink, "posted", partial(function, batch=batch))
             except hooks.PluginFailed as error:
                 self._failed(error, batch, files)
                 return
-            taken = self._unkept = batch.last
+            self._unkept = batch.last
             self.carried += len(batch.postings)
             self._went_well()
-        if taken > kept:
-            self._keep(ledger, taken, taken)
 
-    def _keep(self, ledger: Ledger, taken: int, offered: int) -> None:
-        with ledger.settling(LEASE_SECONDS) as settlement:
-            settlement.move_cursor(self.sink, taken)
-            settlement.move_cursor(self.sink + _OFFERED, offered)
-        self._unkept = 0
+    def _offer(self, settings: Config) -> Batch | None:
+        """The next batch; kept as offered before the sink sees it, and what it took as taken.
+
+        The ledger is not open while the sink works: that may take long, and spoils forks.
+        """
+        with closing(open_url(settings.ledger_url, create=False)) as ledger:
+            cursors = ledger.cursors()
+            kept, offered = cursors.get(self.sink, 0), cursors.get(self.sink + _OFFERED, 0)
+            taken = max(kept, self._unkept)
+            batch = _next_batch(ledger, taken, offered)
+            if taken > kept or (batch is not None and batch.last > offered):
+                with ledger.settling(LEASE_SECONDS) as settlement:
+                    # Read again: the books may have been rebuilt while we waited for the lease.
+                    batch = _next_batch(ledger, taken, offered)
+                    settlement.move_cursor(self.sink, taken)
+                    settlement.move_cursor(self.sink + _OFFERED, batch.last if batch else taken)
+                self._unkept = 0
+            return batch
 
     def _went_well(self) -> None:
         self._failures = self._retry_at_ns = 0

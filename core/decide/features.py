@@ -49,14 +49,12 @@ class Lineage(msgspec.Struct, frozen=True, gc=False):
     """What an event's ancestors and session say.
 
     `tenant` is the owner found by O5 and `via` the event id or session it was found through;
-    `step` is the kind of the nearest ancestor that is a tool run or a retriever; `looked_at` is
-    every ancestor walked.
+    `step` is the kind of the nearest ancestor that is a tool run or a retriever.
     """
 
     tenant: str | None = None
     via: str | None = None
     step: Literal["tool", "retrieval"] | None = None
-    looked_at: tuple[str, ...] = ()
 
 
 class Told(NamedTuple):

@@ -335,6 +335,9 @@ def _place_by_response(
             alone[seen.response_id or f"\0{oid_of(seen)}"].append(seen)
     for together in alone.values():
         event_id = min(oid_of(seen) for seen in together)
+        if event_id in result.events:  # an attempt bears this name: neither replaces the other
+            result.refused.extend((oid_of(seen), event_id) for seen in together)
+            continue
         result.events[event_id] = [Spoken(seen, Reach.OWN) for seen in together]
         attached.add(event_id)
     refuse_second_tenants(attached, result)

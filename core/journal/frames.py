@@ -75,8 +75,8 @@ def _frame_at(data: bytes, at: int, bytes_max: int) -> bytes | None:
         return None
     length, checksum = _HEAD.unpack_from(data, at)
     end = at + _HEAD.size + length
-    if length > bytes_max or end > len(data):
-        return None
+    if not 1 <= length <= bytes_max or end > len(data):
+        return None  # a length of 0 is a stretch of zeros, as a power cut leaves them
     payload = data[at + _HEAD.size : end]
     return payload if crc32(payload) == checksum else None
 

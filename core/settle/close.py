@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from costspan.core.journal.records import Close
+from costspan.core.periods import is_period, month_after, month_of
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.merkle import root_of
 from costspan.core.settle.settle import settle
-
-_PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 
 class CloseError(ValueError):
@@ -30,11 +27,13 @@ def close_period(
     The record of it keeps the Merkle root of the entries it sealed, in the order of their numbers.
 
     Raises:
-        CloseError: if it is no period, or not after the last one that is closed.
+        CloseError: if it is no period, is not over, or not after the last one that is closed.
         LedgerBusy: if another settler holds the lease longer than this.
     """
-    if not _PERIOD.fullmatch(period):
+    if not is_period(period):
         raise CloseError(f"{period!r} is no period: write YYYY-MM")
+    if period >= month_of(now_ns):
+        raise CloseError(f"{period} is not over: it can be closed from {month_after(period)} on")
     with ledger.settling(timeout_seconds) as settlement:
         before = settlement.closed_until()
         if before is not None and period <= before:

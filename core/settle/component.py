@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
+from costspan.core.join.identity import is_downstream
 from costspan.core.schema import Observation
 from costspan.core.settle.keys import ATTEMPT, leads_of
 from costspan.core.settle.ledger import Settled, Settlement
@@ -31,6 +32,7 @@ def component(
     found: dict[str, Observation] = {seen.oid or "": seen for seen in seeds}
     events: dict[str, Settled] = {}
     waited: set[str] = set()
+    clients: set[str] = set()
     asked: set[str] = set()
     frontier: Iterable[Observation] = (*seeds, *lost)
     while frontier:
@@ -44,7 +46,7 @@ def component(
                 waiting_keys.append(ATTEMPT + attempt)
             elif not seen.operation_ids and seen.oid is not None:
                 ids.add(seen.oid)
-            keys.update(leads_of(seen, gateways))
+            keys.update(leads_of(seen, gateways, attempt in clients))
         keys -= asked
         asked |= keys
         new = settlement.settled(ids - events.keys())
@@ -61,6 +63,15 @@ def component(
             if seen.oid is not None and seen.oid not in found
         ]
         found.update((seen.oid or "", seen) for seen in frontier)
+        new_clients = {
+            seen.attempt_id
+            for seen in frontier
+            if seen.attempt_id is not None and is_downstream(seen, gateways)
+        } - clients
+        if new_clients:
+            # What else was said of these attempts goes where they go, by whatever leads there.
+            clients |= new_clients
+            frontier += [seen for seen in found.values() if seen.attempt_id in new_clients]
     return Component(list(found.values()), events, waited)
 
 

@@ -1,8 +1,9 @@
 """The keys that observations and events are found by, beside their ids.
 
-`o:` an operation, `r:` the provider's own part of a response id, `R:` the same of an observation
-whose event is found by it, `s:` a span, `a:` an attempt nobody has metered yet. A key leads to
-everything that identity could join, so stale and shared ones only cost a look.
+`o:` an operation, `r:` the provider's own part of a response id; `O:` and `R:` the same of an
+observation that finds its events by it; `s:` a span, `a:` an attempt nobody has metered yet. A key
+leads to everything that identity could join, so stale and shared ones only cost a look. Attempts
+that share an operation or a response are no matter of each other: they look for `O:` and `R:` only.
 """
 
 from __future__ import annotations
@@ -10,15 +11,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from costspan.core.join import Event
-from costspan.core.join.identity import Spoken, goes_by_response, own_part
+from costspan.core.join.identity import Spoken, goes_by_response, is_downstream, own_part
 from costspan.core.schema import Observation
 
-OPERATION, RESPONSE, BY_RESPONSE, SPAN, ATTEMPT = "o:", "r:", "R:", "s:", "a:"
+OPERATION, RESPONSE, SPAN, ATTEMPT = "o:", "r:", "s:", "a:"
+BY_OPERATION, BY_RESPONSE = "O:", "R:"
+
+
+def goes_by_operation(seen: Observation, gateways: Sequence[str]) -> bool:
+    """Whether the operation may say which event this observation speaks of."""
+    return seen.attempt_id is None or is_downstream(seen, gateways)
 
 
 def keys_of(seen: Observation, gateways: Sequence[str]) -> list[str]:
     """What an observation is found by."""
     keys = [OPERATION + operation for operation in seen.operation_ids]
+    if goes_by_operation(seen, gateways):
+        keys += [BY_OPERATION + operation for operation in seen.operation_ids]
     if seen.response_id is not None:
         own = own_part(seen.response_id)
         keys.append(RESPONSE + own)
@@ -27,11 +36,16 @@ def keys_of(seen: Observation, gateways: Sequence[str]) -> list[str]:
     return keys
 
 
-def leads_of(seen: Observation, gateways: Sequence[str]) -> list[str]:
-    """What leads from an observation to others that it could be joined with."""
-    keys = [OPERATION + operation for operation in seen.operation_ids]
+def leads_of(seen: Observation, gateways: Sequence[str], is_clients: bool = False) -> list[str]:
+    """What leads from an observation to others that it could be joined with.
+
+    `is_clients`: it names an attempt that a gateway's client made.
+    """
+    loose = is_clients or goes_by_operation(seen, gateways)
+    found_by = OPERATION if loose else BY_OPERATION
+    keys = [found_by + operation for operation in seen.operation_ids]
     if seen.response_id is not None:
-        found_by = RESPONSE if goes_by_response(seen, gateways) else BY_RESPONSE
+        found_by = RESPONSE if is_clients or goes_by_response(seen, gateways) else BY_RESPONSE
         keys.append(found_by + own_part(seen.response_id))
     return keys
 

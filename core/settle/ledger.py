@@ -340,6 +340,13 @@ class Ledger(Protocol):
         """(number, posting) of those numbered higher than this, in order; committed ones only."""
         ...
 
+    def given_away(self, closed_until: str, number: int) -> Iterator[tuple[int, Posting]]:
+        """(number, posting) of every event that has an entry which others rely on, in order.
+
+        One posted up to and with a closed period, or numbered up to what a sink has taken.
+        """
+        ...
+
     def sealed(self, period: str, after: str | None = None) -> Iterator[tuple[int, Posting]]:
         """(number, posting) of those posted up to and with `period`, and after period `after`."""
         ...

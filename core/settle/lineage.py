@@ -17,6 +17,9 @@ _STEPS: Mapping[str | None, Literal["tool", "retrieval"]] = {
 }
 """The kinds of event that say what a call below them is for."""
 
+ANCESTORS_MAX = 1000
+"""No further up is looked: a job that starts itself again for ever has no first ancestor."""
+
 
 def ancestors(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]) -> list[str]:
     """The chain of ancestors of an event, nearest first, without itself."""
@@ -35,7 +38,7 @@ def ancestors(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, s
 
 
 def _links(event_id: str, nodes: Mapping[str, Node], resolved: Mapping[str, str]) -> Iterator[str]:
-    while True:
+    for _ in range(ANCESTORS_MAX):
         node = nodes.get(event_id)
         if node is None or node.parent is None:
             return
@@ -68,4 +71,4 @@ def lineage_of(
     if tenant is None and session is not None:
         tenant = session_owners.get(session)
         via = f"session {session}" if tenant is not None else None
-    return Lineage(tenant, via, step, tuple(chain))
+    return Lineage(tenant, via, step)

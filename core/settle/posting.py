@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 
 from costspan.core.decide import Decision
 from costspan.core.join import Event
+from costspan.core.periods import NO_PERIOD, is_period, month_after
 from costspan.core.settle.ledger import Amount, Line, Posted, Posting
-
-NO_PERIOD = "0000-00"
-"""The period of an event that nobody gave a time."""
 
 _NOTHING = Amount(0, 0)
 _NS_PER_DAY = 86_400 * 10**9
@@ -47,10 +45,11 @@ def _effective(event: Event, decision: Decision) -> tuple[str, str]:
     at = event.at_ns
     if decision.cause == "batch":
         at = facts.ended_at or at
-    if at is None:
-        return facts.effective_period or facts.period or NO_PERIOD, ""
-    day = _day_of(at)
-    return facts.effective_period or day[:7], day
+    day = "" if at is None else _day_of(at)
+    for said in (facts.effective_period, day[:7], facts.period):
+        if said and is_period(said):
+            return said, day
+    return NO_PERIOD, day
 
 
 def _day_of(at_ns: int) -> str:
@@ -69,7 +68,7 @@ def entries_of(
     """Target - posted, line by line; a line that comes or goes is an entry even at zero."""
     if posted == target:
         return []
-    said = event.facts.period  # an import may know in which period an entry was posted
+    said = said_period(event)
     was, now = dict(posted), dict(target)
     entries: list[Posting] = []
     for line in was.keys() | now.keys() if posted else now:
@@ -94,17 +93,17 @@ def withdrawal_of(
         yield Posting(event_id, line, period, Amount(-amount.cost, -amount.charge), -1)
 
 
+def said_period(event: Event) -> str | None:
+    """The period that an import says the event's entries were posted in."""
+    said = event.facts.period
+    return said if said is not None and is_period(said) else None
+
+
 def posted_period(period: str, closed_until: str | None) -> str:
     """The period an entry is posted in: its own, or the first that is open after it."""
     if closed_until is None or period > closed_until:
         return period
     return month_after(closed_until)
-
-
-def month_after(period: str) -> str:
-    """The month after YYYY-MM."""
-    year, month = int(period[:4]), int(period[5:])
-    return f"{year + month // 12:04}-{month % 12 + 1:02}"
 
 
 def _line_order(item: tuple[Line, Amount]) -> tuple[str, ...]:

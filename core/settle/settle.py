@@ -22,9 +22,9 @@ from costspan.core.settle.component import Component, component
 from costspan.core.settle.draft import Draft, node_of
 from costspan.core.settle.keys import keys_of_event, waiting_keys_of
 from costspan.core.settle.ledger import Posting, Settled, Settlement
-from costspan.core.settle.lineage import lineage_of
+from costspan.core.settle.lineage import ANCESTORS_MAX, lineage_of
 from costspan.core.settle.policy import Policies
-from costspan.core.settle.posting import entries_of, target_of, withdrawal_of
+from costspan.core.settle.posting import entries_of, said_period, target_of, withdrawal_of
 
 EVENTS_PER_DECISION = 5000
 """So many dirty events are held at once: a new policy may dirty every event there is."""
@@ -119,7 +119,7 @@ def _rejoin(
     entries: list[Posting] = []
     for event_id in sorted(before.keys() - events.keys()):
         gone = before[event_id]
-        entries += withdrawal_of(event_id, gone.posted, gone.event.facts.period, closed_until)
+        entries += withdrawal_of(event_id, gone.posted, said_period(gone.event), closed_until)
         draft.remove(event_id)
         renamed.update(gone.event.names)
     _list_problems(settlement, joined, identified, gateways)
@@ -278,13 +278,15 @@ def _lineages(draft: Draft, events: Mapping[str, Settled]) -> Mapping[str, Linea
     nodes = {event_id: node_of(each.event) for event_id, each in events.items()}
     resolved: dict[str, str] = {}
     frontier = nodes
-    while frontier:
+    for _ in range(ANCESTORS_MAX):
         references = {node.parent for node in frontier.values() if node.parent is not None}
         found = draft.resolve(references - resolved.keys())
         resolved.update(found)
         above = draft.get(set(found.values()) - nodes.keys())
         frontier = {event_id: node_of(each.event) for event_id, each in above.items()}
         nodes.update(frontier)
+        if not frontier:
+            break
     sessions = {node.session for node in nodes.values() if node.session is not None}
     owners = draft.settlement.session_owners(sessions) if sessions else {}
     return {event_id: lineage_of(event_id, nodes, resolved, owners) for event_id in events}

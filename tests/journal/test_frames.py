@@ -25,7 +25,7 @@ OBSERVATION = Observation(
     attempt_id="a", tenant="acme", usage={"input": 7}, labels={"team": "search"}, flags=("f",)
 )
 OBSERVATION_BODY = records.encode_body(OBSERVATION)
-PAYLOADS = [b"", b"x", b"one payload", bytes(range(40)), b"last"]
+PAYLOADS = [b"y", b"x", b"one payload", bytes(range(40)), b"last"]
 WHOLE = MAGIC + b"".join(map(frame, PAYLOADS))
 
 
@@ -166,3 +166,11 @@ def test_a_body_of_no_fields_is_refused(body: bytes) -> None:
         records.decode(records.observation_payload(1, body), "w")
     with pytest.raises(ValueError, match="sequence number"):
         records.decode(b"\x01\x00", "w")
+
+
+def test_a_stretch_of_zeros_holds_no_frames() -> None:
+    """What a power cut leaves of blocks that were given to a file and never written."""
+    data = MAGIC + frame(b"whole record") + bytes(100_000)
+    found = read_frames(data)
+    assert found.payloads == [b"whole record"]
+    assert found.damaged == [(len(data) - 100_000, len(data))]

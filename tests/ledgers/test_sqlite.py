@@ -396,3 +396,26 @@ def test_refusals_of_every_process_are_counted(ledger: Ledger) -> None:
             ]
         )
     assert ledger.counts("refused") == {"refused": 5}
+
+
+def test_numbers_that_no_writer_gives_name_their_records_all_the_same(ledger: Ledger) -> None:
+    odd = [(-1, "w:-1"), (-2, "w:-2"), (10**18, f"w:{10**18}"), (5, "elsewhere")]
+    for at, (seq, oid) in enumerate(odd):
+        begun = Observation(oid=oid, writer="w", seq=seq, attempt_id=f"a{at}", phase="start")
+        keep(ledger, begun)
+        keep(ledger, flat(at + 1, attempt=f"a{at}"))
+    events = list(ledger.events())
+    assert [oid in each.event.oid_names for each, (_, oid) in zip(events, odd, strict=True)] == [
+        True
+    ] * len(odd)
+    assert len({each.oid for each in ledger.journal()}) == 2 * len(odd)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_record_named_as_an_attempt_replaces_none(ledger: Ledger, first: int) -> None:
+    named = Observation(oid="a1", tenant="globex", flat_cost="5", provider_result="ok")
+    both = [flat(1), named]
+    keep(ledger, both[first])
+    keep(ledger, both[1 - first])
+    assert nets(ledger) == {("acme", "direct", "0000-00"): (PICO, PICO)}
+    assert ledger.problems() == [("identity_conflict", "a1", "a1")]

@@ -139,7 +139,7 @@ def lineage_of(
         tenant, via = owners[sessions[0]], f"session {sessions[0]}"
     kinds = [facts[each].kind for each in chain]
     step = next((kind for kind in kinds if kind == "tool" or kind == "retrieval"), None)
-    return Lineage(tenant, via, step, tuple(chain))
+    return Lineage(tenant, via, step)
 
 
 def in_force(policies: Sequence[Rule], event: Event) -> Rule:

@@ -23,7 +23,7 @@ from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.merkle import Tree
 
 FEBRUARY, MARCH = 1_770_000_000 * 10**9, 1_773_000_000 * 10**9
-NOW = 1_774_000_000 * 10**9
+NOW = 1_800_000_000 * 10**9  # in January 2027
 
 
 @pytest.fixture
@@ -118,11 +118,13 @@ def test_late_truth_is_posted_in_the_open_month(ledger: Ledger) -> None:
     assert (first, second.postings, broken_seals(ledger)) == (sealed, 5, [])
 
 
-@pytest.mark.parametrize("period", ["2026-02", "2026-01", "2026-13", "2026", "٢٠٢٦-٠٢", ""])
+@pytest.mark.parametrize(
+    "period", ["2026-02", "2026-01", "2026-13", "2026", "٢٠٢٦-٠٢", "", "2027-01", "9999-12"]
+)
 def test_what_is_closed_or_no_period_is_refused(ledger: Ledger, period: str) -> None:
     keep(ledger, call(1))
     close_period(ledger, "2026-02", "ann", "month's end", NOW)
-    with pytest.raises(CloseError, match=r"no period|is closed"):
+    with pytest.raises(CloseError, match=r"no period|is closed|not over"):
         close_period(ledger, period, "ann", "again", NOW)
     assert len(ledger.closes()) == 1
 
@@ -162,6 +164,21 @@ def test_a_rebuild_keeps_what_was_sealed_or_given_away(ledger: Ledger, tmp_path:
     ]
     rebuild(Config(ledger=str(tmp_path / "ledger.db"), spool=tmp_path))
     assert (nets(ledger), list(ledger.sealed("2026-02")), ledger.closes()) == before
+
+
+def test_an_import_may_say_when_an_entry_was_posted(ledger: Ledger, tmp_path: Path) -> None:
+    """Its later word on the same event is posted elsewhere; a rebuild keeps both, or neither."""
+    keep(ledger, call(1, "10", period="2026-05"), call(7, "3", period="whenever"))
+    keep(
+        ledger,
+        call(2, "15", attempt_id="a1", period="2026-02", layer="provider"),
+        call(8, "4", attempt_id="a7", layer="provider"),
+    )
+    close_period(ledger, "2026-02", "ann", "month's end", NOW)
+    before = nets(ledger), entries(ledger)
+    assert before[0] == {("acme", "direct", "2026-02"): (19 * PICO, 19 * PICO)}
+    rebuild(Config(ledger=str(tmp_path / "ledger.db"), spool=tmp_path))
+    assert (nets(ledger), entries(ledger)) == before
 
 
 def test_the_tree_is_that_of_rfc_6962() -> None:

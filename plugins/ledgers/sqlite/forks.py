@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from costspan.core.counters import count
 from costspan.core.settle.ledger import LedgerError
 
-FORK_WAIT_SECONDS = 10.0
+FORK_WAIT_SECONDS = 2.0
 """Longer than a settlement of one batch takes; a host that forks waits no longer."""
 
 
@@ -48,29 +50,35 @@ def check() -> None:
         )
 
 
-def enter(settler: object | None) -> None:
+def enter(settler: object | None) -> Callable[[], None]:
     """A connection is about to be opened: a settler's, which forks wait for, or a reader's.
+
+    Returns:
+        What to call once it is closed; it does nothing in a forked child.
 
     Raises:
         LedgerError: as `check`.
     """
     check()
-    with _process.changed:
+    process = _process
+    with process.changed:
         if settler is None:
-            _process.readers += 1
-            return
-        _process.changed.wait_for(lambda: not _process.forks_waiting, FORK_WAIT_SECONDS)
-        _process.settlers[settler] = threading.get_ident()
-
-
-def leave(settler: object | None) -> None:
-    """A connection was closed."""
-    with _process.changed:
-        if settler is None:
-            _process.readers -= 1
+            process.readers += 1
         else:
-            _process.settlers.pop(settler, None)
-        _process.changed.notify_all()
+            process.changed.wait_for(lambda: not process.forks_waiting, FORK_WAIT_SECONDS)
+            process.settlers[settler] = threading.get_ident()
+    return partial(_leave, process, settler)
+
+
+def _leave(process: _Process, settler: object | None) -> None:
+    if process is not _process:
+        return  # a child's garbage: its parent's lock may be held by a thread it does not have
+    with process.changed:
+        if settler is None:
+            process.readers -= 1
+        else:
+            process.settlers.pop(settler, None)
+        process.changed.notify_all()
 
 
 def is_awaited() -> bool:

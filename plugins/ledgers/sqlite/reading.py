@@ -178,6 +178,13 @@ class Reading:
         where = "posted_period <= ? AND posted_period > ?"
         return self.reading().find_postings(where, period, after or "")
 
+    def given_away(self, closed_until: str, number: int) -> Iterator[tuple[int, Posting]]:
+        """(number, posting) of every event that has an entry which others rely on, in order."""
+        where = """event_id IN (
+            SELECT event_id FROM postings JOIN lines ON lines.id = line
+            WHERE posted_period <= ? OR postings.id <= ?)"""
+        return self.reading().find_postings(where, closed_until, number)
+
     def cursors(self) -> dict[str, int]:
         """Sink -> number of the last posting that it has taken."""
         return self.reading().cursors()

@@ -65,8 +65,8 @@ def observation_of(writer: str, seq: int, payload: bytes) -> Observation:
 
 def normal(seen: Observation) -> Observation:
     """An observation as the journal will give it back."""
-    oid = seen.oid
-    if oid is not None and seen.writer is not None and oid == f"{seen.writer}:{seen.seq}":
+    oid, seq = seen.oid, seen.seq
+    if oid and seq is not None and 0 <= seq < 10**18 and oid == f"{seen.writer}:{seq}":
         return seen
     writer, seq = split_oid(oid_of(seen))
     return msgspec.structs.replace(seen, oid=join_oid(writer, seq), writer=writer, seq=max(seq, 0))

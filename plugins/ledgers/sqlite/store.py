@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -101,12 +102,11 @@ class SqliteLedger(Reading):
             )
 
     def _enter(self) -> None:
+        """Forks are told of this connection until it is closed, or nobody has this ledger."""
         if self.path != MEMORY:
-            forks.enter(self._settler)
+            self._leave = weakref.finalize(self, forks.enter(self._settler))
 
-    def _leave(self) -> None:
-        if self.path != MEMORY:
-            forks.leave(self._settler)
+    _leave: Callable[[], object] = staticmethod(lambda: None)
 
     def _reopen(self) -> None:
         """Between two settlements: let a fork pass that waits for this connection."""
@@ -179,16 +179,20 @@ class SqliteLedger(Reading):
     @contextmanager
     def rebuilding(self) -> Generator[SqliteLedger]:
         """An empty ledger to fill; left normally, its books replace this one's, all at once."""
-        beside = Path(self.path + ".rebuilding")
-        _remove(beside)
-        fresh = SqliteLedger(str(beside), create=True)
-        try:
-            with self.settling(30.0):
+        with self.settling(30.0):
+            beside = Path(self.path + ".rebuilding")
+            _remove(beside)
+            fresh = SqliteLedger(str(beside), create=True)
+            try:
+                # A number that a posting ever had is never another's: readers remember numbers.
+                sql = "SELECT 'postings', coalesce(max(seq), 0) FROM sqlite_sequence"
+                last = self._connection.execute(sql).fetchone()
+                fresh.connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", last)
                 yield fresh
                 self._adopt(fresh.connection)
-        finally:
-            fresh.close()
-            _remove(beside)
+            finally:
+                fresh.close()
+                _remove(beside)
 
     def _adopt(self, fresh: sqlite3.Connection) -> None:
         """Replace every table's rows by those of a fresh ledger.
