@@ -17,6 +17,7 @@ import msgspec
 
 from costspan.core import counters, policy
 from costspan.core.config import Config
+from costspan.core.join.identity import marked
 from costspan.core.journal import records, spool
 from costspan.core.journal.files import SYSTEM, Files
 from costspan.core.journal.frames import is_newer
@@ -305,6 +306,7 @@ def add_observations(
         report = Report()
         for at in range(0, len(observations), RECORDS_PER_SETTLEMENT):
             batch = observations[at : at + RECORDS_PER_SETTLEMENT]
+            batch = [marked(seen, settings.gateways) for seen in batch]
             with ledger.settling(timeout_seconds) as settlement:
                 report.add(settle(settlement, batch))
         return report

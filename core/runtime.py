@@ -173,7 +173,12 @@ def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
     """Record one observation. Never raises, never blocks, does no network; see `recorder`."""
     try:
         if isinstance(fields, Observation):
-            return _told((_process.recorder or recorder()).record(fields))
+            active, known = _process.recorder or recorder(), _process.settings
+            if known is not None and known.gateways:
+                from costspan.core.join.identity import marked
+
+                fields = marked(fields, known.gateways)
+            return _told(active.record(fields))
         kept = clean.wire_fields(fields)
     except Exception as error:
         return _failed(error)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
+import msgspec
+
 from costspan.core.join.precedence import SWEEP, closes, is_sweep, outcome_of
 from costspan.core.join.reach import Identified, Reach, Spoken
 from costspan.core.join.tenants import AUTHENTICATED, refuse_second_tenants
@@ -103,6 +105,13 @@ def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
     if not gateways or not seen.attributes:
         return False
     return is_metered(seen.attributes.get("base_url"), gateways)
+
+
+def marked(seen: Observation, gateways: Sequence[str]) -> Observation:
+    """The observation, with the mark of a gateway's client if it is one's."""
+    if not gateways or DOWNSTREAM in seen.flags or not is_downstream(seen, gateways):
+        return seen
+    return msgspec.structs.replace(seen, flags=(*seen.flags, DOWNSTREAM))
 
 
 def is_metered(base_url: object, gateways: Sequence[str]) -> bool:

@@ -67,7 +67,7 @@ def settle(
     dirty |= _dirtied_by_sessions(draft, sessions, owners, unsaid)
     for record in new_controls:
         if isinstance(record, Policy):
-            dirty |= settlement.started_since(record.effective_from)
+            dirty |= settlement.started_since(_decides_since(record, settlement))
     postings = _decide(draft, dirty, entries, closed_until)
     return Report(
         observations=len(appended.fresh),
@@ -76,6 +76,12 @@ def settle(
         events=len(dirty),
         postings=postings,
     )
+
+
+def _decides_since(policy: Policy, settlement: Settlement) -> int:
+    """From when on events are decided by a policy (ns UTC): the first holds for all before it."""
+    is_first = settlement.policies()[0] == policy
+    return -(2**63) if is_first else policy.effective_from
 
 
 def _assigned_anew(settlement: Settlement, controls: Iterable[Control]) -> list[Observation]:

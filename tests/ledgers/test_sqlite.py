@@ -419,3 +419,20 @@ def test_a_record_named_as_an_attempt_replaces_none(ledger: Ledger, first: int) 
     keep(ledger, both[1 - first])
     assert nets(ledger) == {("acme", "direct", "0000-00"): (PICO, PICO)}
     assert ledger.problems() == [("identity_conflict", "a1", "a1")]
+
+
+def test_an_earlier_first_policy_decides_what_came_before_it(path: Path) -> None:
+    """The first policy holds for everything before it, whichever was recorded first."""
+    billing, chargeback = load_profile("billing"), load_profile("chargeback")
+    policies = [Policy(billing.sha256, (), 200, "test"), Policy(chargeback.sha256, (), 100, "test")]
+    books: list[object] = []
+    for number, order in enumerate((policies, policies[::-1])):
+        with closing(open_url(f"sqlite:///{path}.{number}", create=True)) as ledger:
+            for policy in order:
+                with ledger.settling(1) as settlement:
+                    settlement.keep_rule_set(billing)
+                    settlement.keep_rule_set(chargeback)
+                    settle(settlement, [], [policy])
+                keep(ledger, flat(1, started_at=50), flat(2, started_at=150))
+            books.append([(e.event.id, e.decision) for e in ledger.events()])
+    assert books[0] == books[1]

@@ -137,7 +137,12 @@ class SqliteLedger(Reading):
         connection.execute(f"PRAGMA busy_timeout = {max(0, int(timeout_seconds * 1000))}")
         try:
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise LedgerError(
+                    f"the ledger {self.path} cannot be written ({error}); the records stay in the"
+                    " spool"
+                ) from error
             raise LedgerBusy(
                 f"the ledger {self.path} is being settled by another process ({error});"
                 " the records stay in the spool: try again later"
