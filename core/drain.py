@@ -17,7 +17,7 @@ import msgspec
 
 from costspan.core import counters, policy
 from costspan.core.config import Config
-from costspan.core.join.identity import marked
+from costspan.core.join.gateways import marked
 from costspan.core.journal import records, spool
 from costspan.core.journal.files import SYSTEM, Files
 from costspan.core.journal.frames import is_newer

@@ -175,7 +175,7 @@ def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
         if isinstance(fields, Observation):
             active, known = _process.recorder or recorder(), _process.settings
             if known is not None and known.gateways:
-                from costspan.core.join.identity import marked
+                from costspan.core.join.gateways import marked
 
                 fields = marked(fields, known.gateways)
             return _told(active.record(fields))
@@ -219,7 +219,7 @@ def _failed(error: Exception) -> Ack | Held | Refused:
 
 def _marked(kept: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]:
     """Mark the client's view of a call that a gateway meters."""
-    from costspan.core.join.identity import DOWNSTREAM, is_metered
+    from costspan.core.join.gateways import DOWNSTREAM, is_metered
 
     if not is_metered(kept["attributes"].get("base_url"), gateways):
         return kept

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
-import msgspec
-
+from costspan.core.join.gateways import is_downstream
 from costspan.core.join.precedence import SWEEP, closes, is_sweep, outcome_of
 from costspan.core.join.reach import Identified, Reach, Spoken
 from costspan.core.join.tenants import AUTHENTICATED, refuse_second_tenants
@@ -20,20 +19,15 @@ from costspan.core.schema import Observation, oid_of
 
 __all__ = [
     "AUTHENTICATED",
-    "DOWNSTREAM",
     "Identified",
     "Reach",
     "Spoken",
     "carried",
     "goes_by_response",
     "identify",
-    "is_downstream",
-    "is_metered",
     "own_part",
 ]
 
-DOWNSTREAM = "downstream"
-"""The flag of a client's observation of a call that a gateway meters."""
 _OWN = "\0"
 """Before a response id's own part, where whole ids and own parts are looked up in one place."""
 
@@ -92,33 +86,6 @@ def _attach(
     refuse_second_tenants(list(events), result)
     _place_by_response(unplaced, result, gateways)
     _attach_sweeps(sweeps, attempts_of, events)
-
-
-def is_downstream(seen: Observation, gateways: Sequence[str]) -> bool:
-    """Whether this is the client's view of a call to a base URL that is metered there.
-
-    It is marked so when it is recorded, by the settings of the process that made the call, so that
-    the journal alone decides; `gateways` says it of observations from elsewhere.
-    """
-    if DOWNSTREAM in seen.flags:
-        return True
-    if not gateways or not seen.attributes:
-        return False
-    return is_metered(seen.attributes.get("base_url"), gateways)
-
-
-def marked(seen: Observation, gateways: Sequence[str]) -> Observation:
-    """The observation, with the mark of a gateway's client if it is one's."""
-    if not gateways or DOWNSTREAM in seen.flags or not is_downstream(seen, gateways):
-        return seen
-    return msgspec.structs.replace(seen, flags=(*seen.flags, DOWNSTREAM))
-
-
-def is_metered(base_url: object, gateways: Sequence[str]) -> bool:
-    """Whether a base URL is one of these gateways, or below one."""
-    return isinstance(base_url, str) and any(
-        (base_url.rstrip("/") + "/").startswith(gateway.rstrip("/") + "/") for gateway in gateways
-    )
 
 
 def goes_by_response(seen: Observation, gateways: Sequence[str]) -> bool:

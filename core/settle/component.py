@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from costspan.core.join.identity import is_downstream
+from costspan.core.join.gateways import is_downstream
 from costspan.core.schema import Observation
 from costspan.core.settle.keys import ATTEMPT, leads_of
 from costspan.core.settle.ledger import Settled, Settlement

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from costspan.core.join import Event
-from costspan.core.join.identity import Spoken, goes_by_response, is_downstream, own_part
+from costspan.core.join.gateways import is_downstream
+from costspan.core.join.identity import Spoken, goes_by_response, own_part
 from costspan.core.schema import Observation
 
 OPERATION, RESPONSE, SPAN, ATTEMPT = "o:", "r:", "s:", "a:"
