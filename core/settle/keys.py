@@ -64,8 +64,12 @@ def keys_of_event(
     spoken: Iterable[Spoken],
     gateways: Sequence[str],
     known: Event | None = None,
+    won: Collection[str] = (),
 ) -> Collection[str]:
-    """What an event is found by, but for what it is found by since it was `known`."""
+    """What an event is found by, but for what it is found by since it was `known`.
+
+    `won` are oids under which another payload spoke then.
+    """
     if known is None:
         keys: list[str] = []
         for seen, _ in spoken:
@@ -74,7 +78,7 @@ def keys_of_event(
     heard = known.oid_names
     fresh: set[str] = set()
     for seen, _ in spoken:
-        if seen.oid not in heard:
+        if seen.oid not in heard or seen.oid in won:
             fresh.update(keys_of(seen, gateways))
     fresh.difference_update([OPERATION + name for name in known.operation_names])
     if known.span_names != event.span_names:

@@ -63,7 +63,8 @@ def settle(
     closed_until = settlement.closed_until()
     lost = [*appended.replaced, *_assigned_anew(settlement, new_controls)]
     joined = component(settlement, appended.fresh, lost, gateways)
-    dirty, entries = _rejoin(draft, joined, gateways, closed_until)
+    won = {seen.oid or "" for seen in appended.replaced}
+    dirty, entries = _rejoin(draft, joined, won, gateways, closed_until)
     dirty |= _dirtied_by_sessions(draft, sessions, owners, unsaid)
     for record in new_controls:
         if isinstance(record, Policy):
@@ -87,14 +88,24 @@ def _decides_since(policy: Policy, settlement: Settlement) -> int:
 def _assigned_anew(settlement: Settlement, controls: Iterable[Control]) -> list[Observation]:
     """What leads to the events that a new assignment names."""
     names = [record.event for record in controls if isinstance(record, Assignment)]
-    phantoms = [Observation(attempt_id=name, operation_ids=(name,)) for name in names]
-    return [*phantoms, *settlement.observations(names)] if names else []
+    if not names:
+        return []
+    as_attempts = [Observation(attempt_id=name) for name in names]
+    as_operations = [Observation(operation_ids=(name,)) for name in names]
+    return [*as_attempts, *as_operations, *settlement.observations(names)]
 
 
 def _rejoin(
-    draft: Draft, joined: Component, gateways: tuple[str, ...], closed_until: str | None
+    draft: Draft,
+    joined: Component,
+    won: set[str],
+    gateways: tuple[str, ...],
+    closed_until: str | None,
 ) -> tuple[set[str], list[Posting]]:
-    """Join the component anew: (the events to decide again, entries that take events back)."""
+    """Join the component anew: (the events to decide again, entries that take events back).
+
+    `won` are the oids under which another payload speaks now than did before.
+    """
     if not joined.observations and not joined.events:
         return set(), []
     settlement = draft.settlement
@@ -116,7 +127,7 @@ def _rejoin(
             renamed.update(new.names)
         elif stood.event != new:
             changed = Settled(event=new, decision=stood.decision, posted=stood.posted)
-            keys = keys_of_event(new, spoken[event_id], gateways, known=stood.event)
+            keys = keys_of_event(new, spoken[event_id], gateways, stood.event, won)
             renamed.update(_news(stood.event, new))
         else:
             continue

@@ -92,6 +92,12 @@ def test_assignments_count_in_any_order_and_the_latest_wins(name: str) -> None:
             assert nets(ledger) == {("initech", "direct", "2026-02"): (PICO, PICO)}, order
 
 
+def test_an_operation_that_only_attempts_name_is_assigned_with_all_of_them(ledger: Ledger) -> None:
+    keep(ledger, call(1, operation_ids=("run",)), call(2, operation_ids=("run",)))
+    keep(ledger, assigned("run", "globex"))
+    assert nets(ledger) == {("globex", "direct", "2026-02"): (2 * PICO, 2 * PICO)}
+
+
 def test_an_assigned_batch_is_one_tenants(ledger: Ledger) -> None:
     keep(ledger, call(1, members={"acme": 1, "globex": 3}), assigned("a1", "initech"))
     assert {key[0] for key in nets(ledger)} == {"initech"}

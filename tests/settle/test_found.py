@@ -190,3 +190,14 @@ def test_a_response_that_two_carry_after_all_lets_go_of_its_evidence() -> None:
     )
     assert owners(full) == {"a": "@unattributed", "b": "@unattributed"}
     assert full.problems == {("unmatched", "w:2", "")}
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_payload_that_wins_its_oid_later_is_found_by_its_own_keys(number: int) -> None:
+    """Whichever of the two payloads has the smaller hash."""
+    agreed(
+        seen("w1:4", "a1", response_id="p/r", phase="start", tenant="acme"),
+        seen("w1:6", "a1", **CALL, feature=f"mine {number}"),
+        seen("w1:6", None, response_id="p/r", **CALL, feature=f"found {number}"),
+        seen("w0:6", None, "run:1", response_id="p/r", **CALL),
+    )
