@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from costspan.core.join.gateways import is_downstream
@@ -32,10 +32,15 @@ def component(
     found: dict[str, Observation] = {seen.oid or "": seen for seen in seeds}
     events: dict[str, Settled] = {}
     waited: set[str] = set()
-    clients: set[str] = set()
     asked: set[str] = set()
-    frontier: Iterable[Observation] = (*seeds, *lost)
+    frontier: Sequence[Observation] = [*seeds, *lost]
+    has_clients = False
     while frontier:
+        if not has_clients and any(is_downstream(seen, gateways) for seen in frontier):
+            # A client's attempt may turn out to be evidence, or the other way round: whatever is
+            # here is looked for in every way.
+            has_clients = True
+            frontier = [*found.values(), *lost]
         ids: set[str] = set()
         keys: set[str] = set()
         waiting_keys: list[str] = []
@@ -44,9 +49,9 @@ def component(
             if attempt is not None:
                 ids.add(attempt)
                 waiting_keys.append(ATTEMPT + attempt)
-            elif not seen.operation_ids and seen.oid is not None:
+            if seen.oid is not None and (has_clients or not (attempt or seen.operation_ids)):
                 ids.add(seen.oid)
-            keys.update(leads_of(seen, gateways, attempt in clients))
+            keys.update(leads_of(seen, gateways, has_clients))
         keys -= asked
         asked |= keys
         new = settlement.settled(ids - events.keys())
@@ -63,15 +68,6 @@ def component(
             if seen.oid is not None and seen.oid not in found
         ]
         found.update((seen.oid or "", seen) for seen in frontier)
-        new_clients = {
-            seen.attempt_id
-            for seen in frontier
-            if seen.attempt_id is not None and is_downstream(seen, gateways)
-        } - clients
-        if new_clients:
-            # What else was said of these attempts goes where they go, by whatever leads there.
-            clients |= new_clients
-            frontier += [seen for seen in found.values() if seen.attempt_id in new_clients]
     return Component(list(found.values()), events, waited)
 
 

@@ -37,23 +37,25 @@ def keys_of(seen: Observation, gateways: Sequence[str]) -> list[str]:
     return keys
 
 
-def leads_of(seen: Observation, gateways: Sequence[str], is_clients: bool = False) -> list[str]:
+def leads_of(seen: Observation, gateways: Sequence[str], is_wide: bool) -> list[str]:
     """What leads from an observation to others that it could be joined with.
 
-    `is_clients`: it names an attempt that a gateway's client made.
+    `is_wide`: gateways' clients are about, so that an attempt may have to go where evidence goes.
     """
-    loose = is_clients or goes_by_operation(seen, gateways)
-    found_by = OPERATION if loose else BY_OPERATION
+    found_by = OPERATION if is_wide or goes_by_operation(seen, gateways) else BY_OPERATION
     keys = [found_by + operation for operation in seen.operation_ids]
     if seen.response_id is not None:
-        found_by = RESPONSE if is_clients or goes_by_response(seen, gateways) else BY_RESPONSE
+        found_by = RESPONSE if is_wide or goes_by_response(seen, gateways) else BY_RESPONSE
         keys.append(found_by + own_part(seen.response_id))
     return keys
 
 
-def waiting_keys_of(seen: Observation, gateways: Sequence[str]) -> list[str]:
-    """What an observation that speaks of no event is found by."""
-    keys = keys_of(seen, gateways)
+def waiting_keys_of(seen: Observation) -> list[str]:
+    """What an observation that speaks of no event is found by: by whatever may lead there."""
+    keys = [kind + name for name in seen.operation_ids for kind in (OPERATION, BY_OPERATION)]
+    if seen.response_id is not None:
+        own = own_part(seen.response_id)
+        keys += [RESPONSE + own, BY_RESPONSE + own]
     if seen.attempt_id is not None:
         keys.append(ATTEMPT + seen.attempt_id)
     return keys

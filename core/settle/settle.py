@@ -9,7 +9,7 @@ events of a session whose owner changed, and theirs; and, for a new policy, the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -139,7 +139,7 @@ def _rejoin(
         entries += withdrawal_of(event_id, gone.posted, said_period(gone.event), closed_until)
         draft.remove(event_id)
         renamed.update(gone.event.names)
-    _list_problems(settlement, joined, identified, gateways)
+    _list_problems(settlement, joined, identified)
     return placed | _descendants(draft, renamed), entries
 
 
@@ -180,12 +180,7 @@ def _news(old: Event, new: Event) -> Iterable[str]:
     return set(new.names).symmetric_difference(old.names)
 
 
-def _list_problems(
-    settlement: Settlement,
-    joined: Component,
-    identified: Identified,
-    gateways: Sequence[str],
-) -> None:
+def _list_problems(settlement: Settlement, joined: Component, identified: Identified) -> None:
     """List what posts nothing and why; what speaks of no event waits to be found."""
     events = identified.events
     spoken_of = {seen.oid for spoken in events.values() for seen, _ in spoken}
@@ -195,9 +190,9 @@ def _list_problems(
         oid, attempt = seen.oid or "", seen.attempt_id
         if oid not in spoken_of or (attempt is not None and attempt not in events):
             # Also a gateway's client that met its attempt: more may be said of the client's own.
-            wait += [(key, oid) for key in waiting_keys_of(seen, gateways)]
+            wait += [(key, oid) for key in waiting_keys_of(seen)]
         elif oid in joined.waited:
-            stop += [(key, oid) for key in waiting_keys_of(seen, gateways)]
+            stop += [(key, oid) for key in waiting_keys_of(seen)]
     problems: dict[str, list[tuple[str, str]]] = {
         seen.oid or "": [] for seen in joined.observations
     }
