@@ -20,11 +20,12 @@ from costspan.core import clean
 from costspan.core.decide import load_profile
 from costspan.core.journal.records import Policy, SessionOwner
 from costspan.core.money import format_usd, parse_usd
+from costspan.core.periods import NO_PERIOD
 from costspan.core.prices import PriceBook
 from costspan.core.schema import FIELDS, Observation
 from costspan.core.settle import settle
-from costspan.core.settle.ledger import Ledger, Settled, open_url
-from costspan.core.periods import NO_PERIOD
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger, open_url
 
 SCHEMA = "costspan-scenarios/1"
 DEFAULT_BOOK = "v1"

@@ -22,7 +22,8 @@ from costspan.core import counters, hooks
 from costspan.core.config import Config
 from costspan.core.journal.files import SYSTEM, Files
 from costspan.core.money import format_usd
-from costspan.core.settle.ledger import Ledger, LedgerError, LedgerMissing, Posting, open_url
+from costspan.core.settle.entries import Posting
+from costspan.core.settle.ledger import Ledger, LedgerError, LedgerMissing, open_url
 
 BATCH_POSTINGS_MAX = 500
 RETRY_NS = 10**9

@@ -183,6 +183,27 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             raise PriceError(f"price book {book.id!r} does not match its hash: it was changed")
         return book
 
+    @classmethod
+    def row_of_bytes(cls, data: bytes, row_id: str) -> tuple[PriceRow, PriceBook] | None:
+        """A row of what `to_bytes` wrote, and its book without rows, without reading all of them.
+
+        The row's id vouches for it; nothing does for the name and version of the book.
+
+        Raises:
+            PriceError: if the bytes are damaged.
+        """
+        try:
+            written = _decode_snapshot(zlib.decompress(data))
+            quoted = f'"id":{json.dumps(row_id)}'.encode()
+            for raw in written.rows:
+                if quoted in bytes(raw):
+                    row = _decode_row(raw)
+                    if row.id == row_id:
+                        return row, cls(id=written.id, source_version=written.source_version)
+        except (zlib.error, ValueError) as error:
+            raise PriceError(f"not a price book snapshot: {error}") from error
+        return None
+
     def __hash__(self) -> int:
         return hash((self.id, self.source_version, len(self.rows)))
 
@@ -195,6 +216,18 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         content["schema"] = SCHEMA
         content["rows"] = sorted(content["rows"], key=lambda row: str(row["id"]))
         return content
+
+
+class _Snapshot(msgspec.Struct):
+    """What `PriceBook.to_bytes` wrote, its rows not read yet."""
+
+    id: str
+    source_version: str | None
+    rows: list[msgspec.Raw]
+
+
+_decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
+_decode_row = msgspec.json.Decoder(PriceRow).decode
 
 
 def _rates(rates: Rates, name: str) -> Rates:

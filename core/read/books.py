@@ -8,7 +8,14 @@ from typing import Any, Self
 from costspan.core.money import format_usd
 from costspan.core.read.explain import Explanation, explain
 from costspan.core.read.grouping import Grouping, Selection, check_period
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.read.sheet import Sheet, is_balanced, sheet_of
+from costspan.core.read.statement import Statement, statement_of
+from costspan.core.read.tree import EVENTS_MAX
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
+
+_HOSTS = ("litellm", "langchain", "batch", "span")
+"""What our adapters write in front of an operation's id."""
 
 
 class NotFound(LookupError):
@@ -46,8 +53,9 @@ class Books:
                 `label:KEY`; several as a tuple or with commas. `flags` is the whole set of an
                 event's flags.
             period: An effective period, YYYY-MM (UTC).
-            since: Events started at or after this (ns UTC).
-            until: Events started before this (ns UTC).
+            since: Events of this moment or later (ns UTC): a batch is of its completion, every
+                other of its start.
+            until: Events before this moment (ns UTC).
 
         Returns:
             `{"rows": [{…keys…, "cost", "charge", "events"}], "totals": {…}, "balanced": bool}`.
@@ -55,10 +63,14 @@ class Books:
             and None for the amounts. In totals, `open` events started and have not ended yet;
             `swept` ones started and nobody saw them end.
 
+            By the first six fields, and whole days, it comes from the roll-up, however many events
+            there are; else every event is read. `balanced` says that what was read agrees with
+            itself; `is_balanced` compares everything.
+
         Raises:
             ValueError: for a field that does not exist, or a period that is none.
         """
-        return self.sheet(by, period, since, until)[0]
+        return self.sheet(by, period, since, until).plain()
 
     def sheet(
         self,
@@ -66,29 +78,29 @@ class Books:
         period: str | None = None,
         since: int | None = None,
         until: int | None = None,
-    ) -> tuple[dict[str, Any], list[int]]:
-        """`totals`, and of each of its rows how many events of unknown cost belong to it.
+    ) -> Sheet:
+        """`totals`, with what the rows leave out and how it was come by.
 
         Raises:
             ValueError: as `totals`.
         """
-        fields = tuple(by.split(",")) if isinstance(by, str) else tuple(by)
-        grouped, sums = Grouping(fields).of(self.ledger, _selection(period, since, until))
-        problems = self.ledger.counts()
-        totals = {
-            "cost": format_usd(sums.cost),
-            "charge": format_usd(sums.charge),
-            "absorbed": format_usd(sums.cost - sums.charge),
-            "platform": format_usd(sums.platform),
-            "unattributed": format_usd(sums.unattributed),
-            "unpriced_events": sums.unpriced,
-            "open": sums.open,
-            "swept": sums.swept,
-            "unmatched": problems["unmatched"] + problems["unmatched_downstream"],
-        }
-        rows = [row for row, _ in grouped]
-        found = {"rows": rows, "totals": totals, "balanced": sums.balanced}
-        return found, [unpriced for _, unpriced in grouped]
+        grouping = Grouping(tuple(by.split(",")) if isinstance(by, str) else tuple(by))
+        with self.ledger.snapshot():
+            return sheet_of(self.ledger, grouping, _selection(period, since, until))
+
+    def statement(self, tenant: str, period: str) -> Statement:
+        """What one tenant is charged for one month (YYYY-MM, UTC), from the roll-up alone.
+
+        Raises:
+            ValueError: for a period that is none, or an owner that is no tenant.
+        """
+        with self.ledger.snapshot():
+            return statement_of(self.ledger, tenant, period)
+
+    def is_balanced(self) -> bool:
+        """Whether lines, postings and decisions agree: every one of them is looked at."""
+        with self.ledger.snapshot():
+            return is_balanced(self.ledger)
 
     def events(
         self,
@@ -112,14 +124,23 @@ class Books:
         Raises:
             NotFound: if nothing has this name.
         """
-        ids = self.ledger.find_events(name)
-        if not ids:
-            raise NotFound(
-                f"{name!r} names no event in {self.url}: it is looked for among attempt, operation,"
-                " request, caller's request, trace, span, session and response ids. If it is"
-                " recent, it may still be in the spool: run costspan drain"
-            )
-        return explain(self.ledger, name, ids)
+        with self.ledger.snapshot():
+            ids = self._named(name)
+            if not ids:
+                raise NotFound(
+                    f"{name!r} names no event in {self.url}: it is looked for among attempt,"
+                    " operation, request, caller's request, trace, span, session and response ids."
+                    " If it is recent, it may still be in the spool: run costspan drain"
+                )
+            return explain(self.ledger, name, ids)
+
+    def _named(self, name: str) -> list[str]:
+        """By what has an index; by an operation whose host we know; at last by a look at all."""
+        ledger = self.ledger
+        if ids := ledger.find_events(name, EVENTS_MAX + 1):
+            return ids
+        operations = (ledger.named(f"{host}:{name}") for host in _HOSTS)
+        return sorted({id for ids in operations for id in ids}) or ledger.search_events(name)
 
 
 def _selection(period: str | None, since: int | None, until: int | None) -> Selection:

@@ -6,7 +6,7 @@ functions that settled it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, get_args
 
 import msgspec
@@ -16,14 +16,16 @@ from costspan.core.decide.rules import TableName, Tried
 from costspan.core.join import Event, disagreements, identify
 from costspan.core.join.identity import Spoken
 from costspan.core.money import format_usd
-from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.read.reasons import Reasons
+from costspan.core.read.tree import Tree
 from costspan.core.schema import Observation, oid_of
 from costspan.core.settle.component import component_of
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
 
 _HIDDEN = frozenset({"schema_version", "oid", "writer", "seq", "recorded_at"})
-_TREE_EVENTS_MAX = 10_000
+DEPTH_MAX = 32
+"""A tree that goes deeper is told in pieces, so that a page, a parser or a stack can hold each."""
 
 
 class Witness(msgspec.Struct, frozen=True):
@@ -66,7 +68,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """One event of the tree, with everything that decided it, and the events below it.
 
     `unknown` says why there is no cost; `problems` name what was refused or came twice
-    differently, as "KIND of OID".
+    differently, as "KIND of OID". `under` is set on a piece of a deep tree: the event that it
+    belongs below.
     """
 
     id: str
@@ -83,11 +86,15 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     postings: tuple[Entry, ...]
     unknown: str | None
     problems: tuple[str, ...]
+    under: str | None
     below: tuple[Explained, ...]
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to `explain NAME`: the trees that hold what the name names, and their sums."""
+    """The answer to `explain NAME`: the trees that hold what the name names, and their sums.
+
+    `is_cut` if there are more events than `tree.EVENTS_MAX`: the others are in no sum.
+    """
 
     name: str
     ledger: str
@@ -95,6 +102,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     roots: tuple[Explained, ...]
     cost: str
     charge: str
+    is_cut: bool
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values; amounts are decimal strings here too."""
@@ -103,118 +111,96 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         while nodes:
             node = nodes.pop()
             if node["decision"] is not None:
-                _write_amounts(node["decision"])
+                node["decision"] = _plain(node["decision"])
             nodes += node["below"]
         return plain
 
 
-def _write_amounts(decision: dict[str, Any]) -> None:
-    decision.update(decision.pop("ruling"))
+def _plain(decision: dict[str, Any]) -> dict[str, Any]:
+    """One mapping of the decision and the ruling it shares, amounts in USD."""
+    plain = {**decision.pop("ruling"), **decision}
     for name in ("cost", "charge"):
-        decision[name] = _usd(decision[name])
-    decision["shares"] = [
+        plain[name] = _usd(plain[name])
+    plain["shares"] = [
         {"owner": owner, "bucket": bucket, "pool": pool, "cost": _usd(cost), "charge": _usd(charge)}
-        for owner, bucket, pool, cost, charge in decision["shares"]
+        for owner, bucket, pool, cost, charge in plain["shares"]
     ]
+    return plain
 
 
 def explain(ledger: Ledger, name: str, ids: Collection[str]) -> Explanation:
     """Explain the events of these ids, in the trees they belong to."""
-    tree = _tree(ledger, ids)
-    spoken = identify(component_of(ledger.reading(), tree.keys())).events
-    parts = _Parts(ledger)
-    below: dict[str | None, list[str]] = {}
-    parents = _parents(tree)
-    for event_id in tree:
-        below.setdefault(parents.get(event_id), []).append(event_id)
-
-    def node(event_id: str) -> Explained:
-        children = sorted(below.get(event_id, ()), key=lambda child: _when(tree[child]))
-        return _explained(
-            ledger, tree[event_id], spoken.get(event_id, []), parts, tuple(map(node, children))
+    tree = Tree(ledger, ids)
+    events = tree.events
+    spoken = identify(component_of(ledger.reading(), events.keys())).events
+    parts = _Parts(ledger, events)
+    order = list(tree.in_order())
+    told: dict[str, Explained] = {}
+    for event_id, depth, children in reversed(order):  # children come before their parents
+        told[event_id] = _explained(
+            events[event_id],
+            spoken.get(event_id, []),
+            parts,
+            under=tree.parents.get(event_id) if depth % DEPTH_MAX == 0 else None,
+            below=tuple(told[child] for child in children) if (depth + 1) % DEPTH_MAX else (),
         )
-
-    roots = sorted(below.get(None, ()), key=lambda root: _when(tree[root]))
-    decided = [tree[event_id].decision for event_id in tree]
+    decided = [each.decision for each in events.values() if each.decision is not None]
     return Explanation(
         name=name,
         ledger=ledger.url,
         matched=tuple(sorted(ids)),
-        roots=tuple(map(node, roots)),
-        cost=format_usd(sum(each.cost or 0 for each in decided if each is not None)),
-        charge=format_usd(sum(each.charge or 0 for each in decided if each is not None)),
+        roots=tuple(told[event_id] for event_id, depth, _ in order if depth % DEPTH_MAX == 0),
+        cost=format_usd(sum(each.cost or 0 for each in decided)),
+        charge=format_usd(sum(each.charge or 0 for each in decided)),
+        is_cut=tree.is_cut,
     )
 
 
-def _tree(ledger: Ledger, ids: Collection[str]) -> dict[str, Settled]:
-    """The events, their ancestors and their descendants, and the other attempts of each operation.
-
-    Kept to `_TREE_EVENTS_MAX`: a session of a year is no tree to print.
-    """
-    tree: dict[str, Settled] = {}
-    frontier = set(ids)
-    while frontier and len(tree) < _TREE_EVENTS_MAX:
-        found = {each.event.id: each for each in ledger.events(frontier)}
-        tree.update(found)
-        frontier = set[str]()
-        for each in found.values():
-            frontier.update(ledger.children(each.event.names))
-            for name in (each.event.facts.parent, *each.event.operation_names):
-                if name is not None:
-                    frontier.update(ledger.named(name))
-        frontier -= tree.keys()
-    return tree
-
-
-def _parents(tree: dict[str, Settled]) -> dict[str, str]:
-    """Event id -> the id of its parent within the tree; a cycle's least id has none."""
-    names: dict[str, str] = {}
-    for event_id in sorted(tree, reverse=True):
-        event = tree[event_id].event
-        names.update(dict.fromkeys(event.names, event_id))
-    names.update((event_id, event_id) for event_id in tree)
-    parents: dict[str, str] = {}
-    for event_id in sorted(tree, reverse=True):
-        parent = names.get(tree[event_id].event.facts.parent or "")
-        if parent is not None and parent != event_id and event_id not in _up(parent, parents):
-            parents[event_id] = parent
-    return parents
-
-
-def _up(event_id: str, parents: dict[str, str]) -> Iterator[str]:
-    at: str | None = event_id
-    while at is not None:
-        yield at
-        at = parents.get(at)
-
-
-def _when(each: Settled) -> tuple[int, int, str]:
-    facts = each.event.facts
-    return (facts.started_at or 0, facts.attempt or 0, each.event.id)
-
-
 class _Parts:
-    """What a ledger keeps beside its events: rule sets and price rows by hash and id, problems."""
+    """What a ledger keeps beside its events: rule sets, price rows, problems, postings."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, events: Mapping[str, Settled]) -> None:
         self.reasons = Reasons(ledger)
+        self._ledger = ledger
+        self._reading = ledger.reading()
+        self._rules: dict[str, RuleSet] = {}
+        self._tried: dict[str, tuple[Tried, ...]] = {}
+        self._rows: dict[str, Priced | None] = {}
         self._problems: dict[str, list[str]] = {}
-        for kind, oid, event_id in ledger.problems():
-            self._problems.setdefault(event_id or oid, []).append(f"{kind} of {oid}")
-        _, self._rules, books = ledger.policy_parts()
-        self._rows: dict[str, tuple[PriceRow, PriceBook]] = {
-            row.id: (row, book) for book in books.values() for row in book.rows
+        names = {
+            name for each in events.values() for name in (each.event.id, *each.event.oid_names)
         }
+        for kind, oid, event_id in ledger.problems(names):
+            self._problems.setdefault(event_id or oid, []).append(f"{kind} of {oid}")
 
-    def rules(self, sha256: str) -> RuleSet | None:
-        return self._rules.get(sha256)
+    def tried(self, decision: Decision) -> tuple[Tried, ...]:
+        """Every rule that was tried, table by table."""
+        key = decision.ruling.key
+        if key not in self._tried:
+            sha256 = decision.rules_sha256
+            if sha256 not in self._rules:
+                self._rules[sha256] = self._reading.rule_set(sha256)
+            explain_table = self._rules[sha256].explain
+            self._tried[key] = tuple(
+                tried
+                for table in _TABLES_IN_ORDER
+                for tried in explain_table(table, decision.features)
+            )
+        return self._tried[key]
 
     def problems_of(self, event: Event) -> tuple[str, ...]:
         names = (event.id, *event.oid_names)
         return tuple(problem for name in names for problem in self._problems.get(name, ()))
 
     def priced(self, row_id: str | None) -> Priced | None:
-        found = self._rows.get(row_id or "")
+        if row_id is None:
+            return None
+        if row_id not in self._rows:
+            self._rows[row_id] = self._priced(row_id)
+        return self._rows[row_id]
+
+    def _priced(self, row_id: str) -> Priced | None:
+        found = self._ledger.price_row(row_id)
         if found is None:
             return None
         row, book = found
@@ -229,23 +215,33 @@ class _Parts:
             row.effective_to,
         )
 
+    def entries(self, event_id: str) -> Iterator[Entry]:
+        """What was posted for an event, oldest first."""
+        for posting in self._ledger.postings(event_id):
+            line = posting.line
+            yield Entry(
+                line.owner,
+                line.bucket,
+                line.pool,
+                line.effective_period,
+                posting.posted_period,
+                format_usd(posting.amount.cost),
+                format_usd(posting.amount.charge),
+            )
+
 
 _TABLES_IN_ORDER: tuple[TableName, ...] = get_args(TableName)
 
 
 def _explained(
-    ledger: Ledger,
     each: Settled,
     spoken: Collection[Spoken],
     parts: _Parts,
+    *,
+    under: str | None,
     below: tuple[Explained, ...],
 ) -> Explained:
     decision = each.decision
-    tried: list[Tried] = []
-    rules = parts.rules(decision.rules_sha256) if decision is not None else None
-    if decision is not None and rules is not None:
-        for table in _TABLES_IN_ORDER:
-            tried += rules.explain(table, decision.features)
     return Explained(
         id=each.event.id,
         event=each.event,
@@ -257,10 +253,11 @@ def _explained(
         disagreements=disagreements(list(spoken)),
         price=parts.priced(decision.price_row if decision else None),
         requested_price=parts.priced(decision.requested_row if decision else None),
-        tried=tuple(tried),
-        postings=tuple(_entries(ledger, each.event.id)),
+        tried=parts.tried(decision) if decision is not None else (),
+        postings=tuple(parts.entries(each.event.id)),
         unknown=parts.reasons.no_price(each) if decision and decision.cost is None else None,
         problems=parts.problems_of(each.event),
+        under=under,
         below=below,
     )
 
@@ -293,17 +290,3 @@ def _said(seen: Observation) -> dict[str, Any]:
         for name in seen.__struct_fields__
         if name not in _HIDDEN and (value := getattr(seen, name)) not in (None, ())
     }
-
-
-def _entries(ledger: Ledger, event_id: str) -> Iterator[Entry]:
-    for posting in ledger.postings(event_id):
-        line = posting.line
-        yield Entry(
-            line.owner,
-            line.bucket,
-            line.pool,
-            line.effective_period,
-            posting.posted_period,
-            format_usd(posting.amount.cost),
-            format_usd(posting.amount.charge),
-        )

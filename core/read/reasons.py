@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from costspan.core.decide.decision import UNATTRIBUTED
-from costspan.core.read.policies import KeptPolicies
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.policy import Policies
 
 
 class Reasons:
@@ -12,7 +13,7 @@ class Reasons:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._kept: KeptPolicies | None = None
+        self._policies: Policies | None = None
 
     def no_owner(self, each: Settled) -> str:
         """Why (a part of) an event is unattributed."""
@@ -45,10 +46,10 @@ class Reasons:
         name = facts.executed_model or facts.requested_model
         if name is None:
             return "it has usage, but nobody names the model"
-        at_ns = facts.started_at or facts.ended_at or facts.recorded_at or 0
-        if self._kept is None:
-            self._kept = KeptPolicies(self._ledger)
-        prices = self._kept.prices_at(at_ns)
+        if self._policies is None:
+            self._policies = Policies(self._ledger.reading())
+        prices = self._policies.at(each.event).prices
+        at_ns = each.event.at_ns or 0
         asked = (name, facts.provider, facts.tier, facts.region, None, at_ns, facts.price_book)
         match = prices.find(*asked)
         if match is not None:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from costspan.core.join.gateways import is_downstream
 from costspan.core.schema import Observation
+from costspan.core.settle.entries import Settled
 from costspan.core.settle.keys import ATTEMPT, leads_of
-from costspan.core.settle.ledger import Settled, Settlement
+from costspan.core.settle.ledger import Settlement
 
 
 class Component(NamedTuple):

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
-import msgspec
-
-from costspan.core.decide import Decision, RuleSet
-from costspan.core.join import Event
+from costspan.core.decide import RuleSet
 from costspan.core.journal.records import Assignment, Close, Control, Policy
-from costspan.core.prices import PriceBook
+from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.schema import Observation
+from costspan.core.settle.entries import Appended, Posted, Posting, RollUp, Settled, Sum
 
 
 class LedgerError(Exception):
@@ -29,70 +27,6 @@ class LedgerMissing(LedgerError):
 
 class LedgerBusy(LedgerError):
     """Another settler holds the lease; the records stay in the spool."""
-
-
-class Line(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where an amount of an event stands in the books. `effective_period` is YYYY-MM, UTC."""
-
-    owner: str
-    bucket: str
-    pool: str | None
-    effective_period: str
-    day: str
-    model: str
-
-
-class Amount(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Cost and charge in pico-USD."""
-
-    cost: int
-    charge: int
-
-
-Posted = tuple[tuple[Line, Amount], ...]
-"""What is posted for an event: the sum of its entries on each line, in the order of lines."""
-
-
-class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An event as it stands: its facts, its decision (None while open), what is posted for it."""
-
-    event: Event
-    decision: Decision | None = None
-    posted: Posted = ()
-
-
-class Node(NamedTuple):
-    """What an event tells its descendants."""
-
-    tenant: str | None
-    session: str | None
-    parent: str | None
-    kind: str | None
-
-
-class Posting(NamedTuple):
-    """One append-only entry: a difference on one line. Amounts are pico-USD, signed.
-
-    `events` is +1 where the event comes to stand on the line, -1 where it leaves it, else 0.
-    """
-
-    event_id: str
-    line: Line
-    posted_period: str
-    amount: Amount
-    events: int
-
-
-class Appended(NamedTuple):
-    """What `append` made of a batch: what is new (or won over another payload of its oid).
-
-    `replaced` is what was kept before and lost to a fresh one of the same oid.
-    """
-
-    fresh: list[Observation]
-    replaced: list[Observation]
-    duplicates: int
-    conflicts: int
 
 
 class Settlement(Protocol):
@@ -230,24 +164,6 @@ class Settlement(Protocol):
         ...
 
 
-class RollUp(NamedTuple):
-    """A line of the books with its net amounts and how many events stand on it."""
-
-    line: Line
-    posted_period: str
-    cost: int
-    charge: int
-    events: int
-
-
-class Sum(NamedTuple):
-    """What lines add up to: pico-USD, and how often an event stands on one of them."""
-
-    cost: int
-    charge: int
-    events: int
-
-
 class Ledger(Protocol):
     """A store of the books."""
 
@@ -266,6 +182,10 @@ class Ledger(Protocol):
 
         Holds the settler's lease throughout. Leaving with an exception changes nothing.
         """
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """One state of the books for everything that is read within."""
         ...
 
     def roll_ups(
@@ -316,8 +236,18 @@ class Ledger(Protocol):
         """Every event, or these; in order of id."""
         ...
 
-    def find_events(self, name: str) -> list[str]:
-        """The ids of the events of this id, request, trace, span, response or session."""
+    def find_events(self, name: str, at_most: int = 10_000) -> list[str]:
+        """The ids of the events of this id, request, trace, span, operation, response or session.
+
+        So many at most; looks at none but those.
+        """
+        ...
+
+    def search_events(self, name: str) -> list[str]:
+        """The ids of the events of what no index has; looks at every event.
+
+        The caller's request id, or an operation id without its `HOST:`.
+        """
         ...
 
     def children(self, names: Collection[str]) -> set[str]:
@@ -359,8 +289,11 @@ class Ledger(Protocol):
         """Every close, the earliest period first."""
         ...
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        """(kind, oid, event id) of what posts nothing, or was refused."""
+    def problems(self, names: Collection[str] | None = None) -> list[tuple[str, str, str]]:
+        """(kind, oid, event id) of what posts nothing, or was refused; all, or of these names.
+
+        A name is an oid or an event's id.
+        """
         ...
 
     def counts(self, *names: str) -> dict[str, int]:
@@ -378,6 +311,10 @@ class Ledger(Protocol):
 
     def controls(self) -> list[Control]:
         """Every control record kept, in the order it came."""
+        ...
+
+    def price_row(self, row_id: str) -> tuple[PriceRow, PriceBook] | None:
+        """A row of a kept price book, and that book without its rows; fast, whatever its size."""
         ...
 
     def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:

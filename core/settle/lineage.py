@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from costspan.core.decide import Lineage
-from costspan.core.settle.ledger import Node
+from costspan.core.settle.entries import Node
 
 _STEPS: Mapping[str | None, Literal["tool", "retrieval"]] = {
     "tool": "tool",

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-from costspan.core.settle.ledger import Posting
+from costspan.core.settle.entries import Posting
 
 _encode = msgspec.json.Encoder().encode
 

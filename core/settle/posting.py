@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from costspan.core.decide import Decision
 from costspan.core.join import Event
 from costspan.core.periods import NO_PERIOD, is_period, month_after
-from costspan.core.settle.ledger import Amount, Line, Posted, Posting
+from costspan.core.settle.entries import Amount, Line, Posted, Posting
 
 _NOTHING = Amount(0, 0)
 _NS_PER_DAY = 86_400 * 10**9
@@ -20,7 +20,7 @@ def target_of(event: Event, decision: Decision | None) -> Posted:
     """What should stand for an event: nothing while it is open, no money, or of unknown cost."""
     if decision is None or decision.cost is None or not decision.is_money:
         return ()
-    period, day = _effective(event, decision)
+    period, day = effective_of(event, decision)
     model = event.facts.executed_model or event.facts.requested_model or ""
     lines = [
         (
@@ -34,25 +34,31 @@ def target_of(event: Event, decision: Decision | None) -> Posted:
 
 def would_be(event: Event, decision: Decision) -> Line:
     """The line that an event of unknown cost would stand on."""
-    period, day = _effective(event, decision)
+    period, day = effective_of(event, decision)
     model = event.facts.executed_model or event.facts.requested_model or ""
     return Line(decision.owner, decision.bucket, None, period, day, model)
 
 
-def _effective(event: Event, decision: Decision) -> tuple[str, str]:
-    """(period, day) an event belongs to: its start's, for a batch its completion's; UTC."""
+def counts_at(event: Event, decision: Decision | None) -> int | None:
+    """When an event counts (ns UTC): when it started, a batch when it was completed."""
+    if decision is not None and decision.cause == "batch":
+        return event.facts.ended_at or event.at_ns
+    return event.at_ns
+
+
+def effective_of(event: Event, decision: Decision | None) -> tuple[str, str]:
+    """(period, day) an event belongs to, UTC."""
     facts = event.facts
-    at = event.at_ns
-    if decision.cause == "batch":
-        at = facts.ended_at or at
-    day = "" if at is None else _day_of(at)
+    at = counts_at(event, decision)
+    day = "" if at is None else day_of(at)
     for said in (facts.effective_period, day[:7], facts.period):
         if said and is_period(said):
             return said, day
     return NO_PERIOD, day
 
 
-def _day_of(at_ns: int) -> str:
+def day_of(at_ns: int) -> str:
+    """The day of a moment (ns UTC), YYYY-MM-DD."""
     number = at_ns // _NS_PER_DAY
     day = _days.get(number)
     if day is None:

@@ -20,8 +20,9 @@ from costspan.core.journal.records import Assignment, Control, Policy, SessionOw
 from costspan.core.schema import Observation
 from costspan.core.settle.component import Component, component
 from costspan.core.settle.draft import Draft, node_of
+from costspan.core.settle.entries import Posting, Settled
 from costspan.core.settle.keys import keys_of_event, waiting_keys_of
-from costspan.core.settle.ledger import Posting, Settled, Settlement
+from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.lineage import ANCESTORS_MAX, lineage_of
 from costspan.core.settle.policy import Policies
 from costspan.core.settle.posting import entries_of, said_period, target_of, withdrawal_of

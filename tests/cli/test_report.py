@@ -46,7 +46,8 @@ def test_the_table_says_everything_in_plain_lines(shop: Desk) -> None:
     assert ran.code == 0
     assert lines[0] == f"ledger sqlite:///{shop.ledger}"
     assert lines[1].split()[:2] == ["owner", "bucket"]
-    assert "balanced" in lines
+    assert "balanced  (the sums of the roll-up: costspan doctor adds every posting up)" in lines
+    assert "balanced" in shop.run("report", "--by", "owner,feature").out.splitlines()
     assert any(line.startswith("total") and "0.174015000000" in line for line in lines)
     assert any(line.startswith("1 open") for line in lines)
     assert any(line.startswith("1 of unknown cost") for line in lines)
@@ -189,10 +190,14 @@ def test_unpriced_and_why(empty: Desk) -> None:
 def test_books_that_do_not_balance_are_not_shown_as_good(shop: Desk) -> None:
     with sqlite3.connect(shop.ledger) as connection:
         connection.execute("UPDATE lines SET cost_pico = cost_pico + 1 WHERE owner = 'acme'")
-    connection.close()
-    ran = shop.run("report")
+    with Books(open_url(f"sqlite:///{shop.ledger}", create=False)) as books:
+        assert not books.is_balanced()  # what doctor asks; the roll-up alone agrees with itself
+    ran = shop.run("report", "--by", "owner,feature")
     assert ran.code == 1
     assert "NOT BALANCED" in ran.out
+    with sqlite3.connect(shop.ledger) as connection:
+        connection.execute("UPDATE lines SET events = 0 WHERE owner = 'acme'")
+    connection.close()
     ran = shop.run("report", "--json")
     assert ran.code == 1
     assert ran.json["balanced"] is False

@@ -23,16 +23,8 @@ from costspan.core.rebuild import nets, rebuild
 from costspan.core.recorder import Recorder
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
-from costspan.core.settle.ledger import (
-    Amount,
-    Ledger,
-    LedgerBusy,
-    LedgerError,
-    LedgerMissing,
-    Line,
-    Posting,
-    open_url,
-)
+from costspan.core.settle.entries import Amount, Line, Posting
+from costspan.core.settle.ledger import Ledger, LedgerBusy, LedgerError, LedgerMissing, open_url
 from costspan.plugins.ledgers.sqlite.rows import join_oid, split_oid
 
 LINE = Line("acme", "direct", None, "2026-01", "2026-01-31", "gpt-4o")

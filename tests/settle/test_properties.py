@@ -21,7 +21,8 @@ from costspan.core.decide import DOMAINS
 from costspan.core.journal.records import SessionOwner
 from costspan.core.rebuild import copy_books, nets
 from costspan.core.schema import Observation
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
 from costspan.plugins.ledgers.sqlite import settlement as settlement_tables
 
 EXAMPLES = int(os.environ.get("COSTSPAN_TEST_EXAMPLES", "300"))

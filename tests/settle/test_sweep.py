@@ -46,7 +46,8 @@ from costspan.core.rebuild import copy_books, nets, rebuild
 from costspan.core.recorder import Recorder
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
-from costspan.core.settle.ledger import Ledger, Settled, open_url
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.sweep import BATCH_TTL_SECONDS, Ttl, sweep
 
 LATER = 2**62

@@ -12,7 +12,7 @@ import msgspec
 from costspan.core.decide import Decision, Ruling, Share
 from costspan.core.join import Event
 from costspan.core.schema import Observation, Outcome
-from costspan.core.settle.ledger import Posted, Settled
+from costspan.core.settle.entries import Posted, Settled
 
 _RULINGS_MAX = 10_000
 

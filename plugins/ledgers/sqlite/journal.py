@@ -19,7 +19,7 @@ from costspan.core.journal.records import (
     SessionOwner,
 )
 from costspan.core.schema import Observation, canonical, oid_of
-from costspan.core.settle.ledger import Appended
+from costspan.core.settle.entries import Appended
 from costspan.core.settle.settle import authenticates
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,

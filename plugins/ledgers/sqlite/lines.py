@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from costspan.core.settle.ledger import Line
+from costspan.core.settle.entries import Line
 
 _LINES_MAX = 50_000
 _LINES_PER_SELECT = 100

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from costspan.core.settle.ledger import Amount, Line, Posted, Posting, RollUp, Sum
+from costspan.core.settle.entries import Amount, Line, Posted, Posting, RollUp, Sum
 from costspan.plugins.ledgers.sqlite.journal import JournalTables
 from costspan.plugins.ledgers.sqlite.lines import NAMES, Lines, line_of
 
@@ -110,12 +110,14 @@ class PostingTables(JournalTables):
     def added_up(self) -> Iterator[RollUp]:
         """What `roll_ups` should say, added up from the postings themselves."""
         sql = f"""
-            SELECT {NAMES}, sum(postings.events), {_wide("cost")}, {_wide("charge")}
-            FROM postings JOIN lines ON lines.id = line GROUP BY lines.id
+            SELECT {NAMES}, added.* FROM (
+                SELECT line, sum(events), {_wide("cost")}, {_wide("charge")}
+                FROM postings GROUP BY line
+            ) AS added JOIN lines ON id = line
             ORDER BY owner, bucket, pool, effective_period, day, model, posted_period"""  # noqa: S608
         for row in self._db.execute(sql):
             line, posted_period = line_of(row[:_LINE_COLUMNS])
-            events, cost, charge = _wide_sums(row[_LINE_COLUMNS:])
+            events, cost, charge = _wide_sums(row[_LINE_COLUMNS + 1 :])
             if events or cost or charge:
                 yield RollUp(line, posted_period, cost, charge, events)
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from costspan.core.decide import RuleSet
 from costspan.core.join.identity import own_part
 from costspan.core.journal.records import Close, Control, Counts, Policy, Refusals
-from costspan.core.prices import PriceBook
+from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.schema import Observation
+from costspan.core.settle.entries import Posting, RollUp, Settled, Sum
 from costspan.core.settle.keys import OPERATION, RESPONSE, SPAN, keys_of
-from costspan.core.settle.ledger import Posting, RollUp, Settled, Sum
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.rows import EPOCH_BITS, observation_of, select_in, seq_of
@@ -53,6 +54,20 @@ class Reading:
     def connection(self) -> sqlite3.Connection:
         """The connection of this process."""
         raise NotImplementedError
+
+    @contextmanager
+    def snapshot(self) -> Generator[None]:
+        """One state of the books for everything that is read within."""
+        connection = self.connection
+        if connection.in_transaction:
+            yield
+            return
+        connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def roll_ups(
         self,
@@ -108,19 +123,16 @@ class Reading:
         for (content,) in rows:
             yield self._contents.unpack(content)
 
-    def find_events(self, name: str) -> list[str]:
+    def find_events(self, name: str, at_most: int = 10_000) -> list[str]:
         """The events that this names, by any id an event, request, trace or session has.
 
-        Else by a response id, an operation id without its `HOST:`, or the caller's request id.
+        Else by a response id.
         """
-        sql = """
-            SELECT id FROM events WHERE id = :name
-            UNION SELECT id FROM events WHERE request_id = :name
-            UNION SELECT id FROM events WHERE trace_id = :name
-            UNION SELECT id FROM events WHERE session = :name"""
-        found = {row[0] for row in self.connection.execute(sql, {"name": name})}
-        found.update(self.named(name))
-        return sorted(found or self._of_response(name)) or self._search(name)
+        found = set(self.named(name))
+        for column in ("request_id", "trace_id", "session"):
+            sql = f"SELECT id FROM events WHERE {column} = ? ORDER BY n LIMIT ?"  # noqa: S608
+            found.update(row[0] for row in self.connection.execute(sql, (name, at_most)))
+        return sorted(found or self._of_response(name))[:at_most]
 
     def _of_response(self, name: str) -> set[str]:
         """The events that carry a response id, given whole or as the provider's own last part."""
@@ -132,7 +144,7 @@ class Reading:
             and (said == name or own == name == own_part(said))
         }
 
-    def _search(self, name: str) -> list[str]:
+    def search_events(self, name: str) -> list[str]:
         """By what no index has: every event is looked at. A short end could be any number's."""
         ending = f":{name}" if len(name) >= _UNPREFIXED_CHARS_MIN else None
         sql = "SELECT id, content FROM events WHERE instr(content, ?) ORDER BY id"
@@ -193,10 +205,19 @@ class Reading:
         """Every close, the earliest period first."""
         return self.reading().closes()
 
-    def problems(self) -> list[tuple[str, str, str]]:
-        """(kind, oid, event id) of what posts nothing."""
-        sql = "SELECT kind, oid, event_id FROM problems ORDER BY kind, oid"
-        return [tuple(row) for row in self.connection.execute(sql)]
+    def problems(self, names: Collection[str] | None = None) -> list[tuple[str, str, str]]:
+        """(kind, oid, event id) of what posts nothing, or was refused; all, or of these names."""
+        rows: set[tuple[str, str, str]] = set()
+        if names is None:
+            rows.update(self.connection.execute("SELECT kind, oid, event_id FROM problems"))
+        else:
+            of_oid = "SELECT kind, oid, event_id FROM problems WHERE oid IN ({keys})"
+            of_event = """
+                SELECT kind, oid, event_id FROM problems
+                WHERE event_id IN ({keys}) AND event_id != ''"""
+            for sql in (of_oid, of_event):
+                rows.update(select_in(self.connection, sql, names))
+        return sorted(rows)
 
     def counts(self, *names: str) -> dict[str, int]:
         """How many of everything, or of what is named; see the protocol."""
@@ -229,6 +250,14 @@ class Reading:
                 for (kind, writer), counts in counted.items()
             ),
         ]
+
+    def price_row(self, row_id: str) -> tuple[PriceRow, PriceBook] | None:
+        """A row of a kept price book, and that book without its rows."""
+        for (content,) in self.connection.execute("SELECT content FROM price_books ORDER BY rowid"):
+            found = PriceBook.row_of_bytes(content, row_id)
+            if found is not None:
+                return found
+        return None
 
     def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:
         """Every policy, rule set and price book the books were decided by."""

@@ -152,6 +152,7 @@ CREATE TABLE problems (
     event_id TEXT NOT NULL,
     PRIMARY KEY (oid, kind, event_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX problems_event ON problems (event_id) WHERE event_id != '';
 
 -- What each writer counted so far, by kind of record (Refusals, Counts).
 CREATE TABLE counted (

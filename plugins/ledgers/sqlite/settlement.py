@@ -8,7 +8,7 @@ from typing import Any
 
 from costspan.core.decide import RuleSet
 from costspan.core.prices import PriceBook
-from costspan.core.settle.ledger import Posted, Settled
+from costspan.core.settle.entries import Posted, Settled
 from costspan.core.settle.posting import would_be
 from costspan.core.settle.sweep import awaited
 from costspan.plugins.ledgers.sqlite.contents import Contents

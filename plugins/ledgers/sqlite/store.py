@@ -10,11 +10,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from costspan.core.settle.ledger import (
-    LedgerBusy,
-    LedgerError,
-    LedgerMissing,
-)
+from costspan.core.settle.ledger import LedgerBusy, LedgerError, LedgerMissing
 from costspan.plugins.ledgers.sqlite import forks
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines

@@ -26,6 +26,7 @@ from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.decide import Decision
 from costspan.core.prices import UNIT_COMPONENTS
 from costspan.core.read.explain import Entry, Explained, Explanation, Priced, Witness
+from costspan.core.read.tree import EVENTS_MAX
 
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{32,}")
 _OUTCOME_STYLE = {"ok": "green", "failed": "red", "blocked": "red", "unknown": "yellow"}
@@ -68,6 +69,8 @@ def print_explanation(page: Page, found: Explanation, *, every_rule: bool = Fals
     everything = {node.id for root in found.roots for node in _every(root)}
     teller = _Teller(frozenset() if everything <= matched else matched, every_rule)
     page.tree(map(teller.block, found.roots))
+    if found.is_cut:
+        page.line(f"there is more: these are the first {EVENTS_MAX:,} events", "yellow")
 
 
 def _title(found: Explanation) -> Text:
@@ -99,7 +102,10 @@ class _Teller:
 
     def block(self, node: Explained) -> Block:
         """An event and what is below it."""
-        return Block(self._head(node), list(self._lines(node)), [*map(self.block, node.below)])
+        lines = list(self._lines(node))
+        if node.under is not None:
+            lines.insert(0, ("below", joined(shown(node.under), "(a deep tree, told in pieces)")))
+        return Block(self._head(node), lines, [*map(self.block, node.below)])
 
     def _head(self, node: Explained) -> Text:
         facts, decision = node.event.facts, node.decision

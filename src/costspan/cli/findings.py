@@ -15,7 +15,8 @@ from costspan.core.journal.records import Policy
 from costspan.core.money import format_usd
 from costspan.core.read.books import Books
 from costspan.core.read.reasons import Reasons
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
 
 
 class Census:
@@ -93,12 +94,12 @@ class Census:
 
 def of_books(books: Books, now_ns: int, tell: Callable[[int], None]) -> Iterator[Finding]:
     """Every finding that takes a look at each event, the worst first within its subject."""
-    if not books.totals()["balanced"]:
+    if not books.is_balanced():
         yield Finding(
             severity="error",
             check="not_balanced",
             count=1,
-            what="the postings do not add up to the decisions",
+            what="lines, postings and decisions do not agree",
             do="do not bill from these books; keep the file and run costspan rebuild",
         )
     census = Census(books.ledger, now_ns)

@@ -11,7 +11,8 @@ from costspan.cli.finding import Finding, most
 from costspan.cli.moments import age
 from costspan.core.schema import Observation
 from costspan.core.settle.component import component_of
-from costspan.core.settle.ledger import Ledger, Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
 
 _FRESH_NS = 15 * 60 * 10**9
 """A call may well be under way for this long."""

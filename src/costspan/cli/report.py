@@ -25,6 +25,7 @@ from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.money import format_usd, parse_usd
 from costspan.core.read.books import Books
 from costspan.core.read.grouping import Selection
+from costspan.core.read.sheet import Sheet
 from costspan.core.read.waiting import Waiting, waiting
 
 _AMOUNTS = ("cost", "charge", "events")
@@ -44,8 +45,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         " label:KEY; several with commas (default: %(default)s)",
     )
     parser.add_argument("--period", metavar="YYYY-MM", help="an effective period (UTC)")
-    parser.add_argument("--since", metavar="DATE", help="started at or after (UTC)")
-    parser.add_argument("--until", metavar="DATE", help="started before (UTC)")
+    parser.add_argument("--since", metavar="DATE", help="of this moment or later (UTC)")
+    parser.add_argument("--until", metavar="DATE", help="before this moment (UTC)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--unattributed", action="store_true", help="list the events without owner, and why"
@@ -67,27 +68,27 @@ def run(options: argparse.Namespace) -> int:
             return unpriced.run(books, selection, options)
         fields = tuple(field.strip() for field in options.by.split(","))
         try:
-            found, unpriced_events = books.sheet(fields, *selection)
+            found = books.sheet(fields, *selection)
         except ValueError as error:
             raise UsageError(str(error)) from error
         if options.json or options.csv:
             to_stderr(f"ledger: {books.url}")
         if options.json:
-            print_json(found)
+            print_json(found.plain())
         elif options.csv:
             columns = [*_keys(found, fields), *_AMOUNTS]
-            many = [[each] if any(unpriced_events) else [] for each in unpriced_events]
+            many = [[each] if any(found.unpriced) else [] for each in found.unpriced]
             print_csv(
-                [*columns, *(["unpriced"] if any(unpriced_events) else [])],
+                [*columns, *(["unpriced"] if any(found.unpriced) else [])],
                 (
                     [*(row[name] for name in columns), *extra]
-                    for row, extra in zip(found["rows"], many, strict=True)
+                    for row, extra in zip(found.rows, many, strict=True)
                 ),
             )
         else:
-            sheet = _Sheet(found, _keys(found, fields), unpriced_events)
-            sheet.print(books, waiting(settings.spool), options)
-    if found["balanced"]:
+            report = _Report(found, _keys(found, fields))
+            report.print(books, waiting(settings.spool), options)
+    if found.is_balanced:
         return OK
     if options.json or options.csv:
         to_stderr(_NOT_BALANCED)
@@ -98,6 +99,7 @@ _NOT_BALANCED = (
     "NOT BALANCED: the postings do not add up to the decisions. Do not bill from these books;"
     " keep the file, and compare with costspan rebuild"
 )
+_ROLLED_UP = Text("(the sums of the roll-up: costspan doctor adds every posting up)", "dim")
 
 
 def _selection(options: argparse.Namespace) -> Selection:
@@ -108,25 +110,25 @@ def _selection(options: argparse.Namespace) -> Selection:
     return Selection(None if options.period is None else period(options.period), since, until)
 
 
-def _keys(found: dict[str, Any], fields: tuple[str, ...]) -> list[str]:
+def _keys(found: Sheet, fields: tuple[str, ...]) -> list[str]:
     """The names the rows use for what was asked for (`tenant` is `owner`)."""
-    if found["rows"]:
-        return [name for name in found["rows"][0] if name not in _AMOUNTS]
+    if found.rows:
+        return [name for name in found.rows[0] if name not in _AMOUNTS]
     return ["owner" if field == "tenant" else field for field in fields]
 
 
-class _Sheet:
+class _Report:
     """The report as a table."""
 
-    def __init__(self, found: dict[str, Any], keys: list[str], unpriced_events: list[int]) -> None:
+    def __init__(self, found: Sheet, keys: list[str]) -> None:
         self._keys = keys
-        self._has_unpriced = any(unpriced_events)
-        self._totals = found["totals"]
-        self._is_balanced = found["balanced"]
+        self._has_unpriced = any(found.unpriced)
+        self._totals = found.totals
+        self._found = found
         self._rows = self._sorted(
             [
                 {**row, "unpriced": many}
-                for row, many in zip(found["rows"], unpriced_events, strict=True)
+                for row, many in zip(found.rows, found.unpriced, strict=True)
             ]
         )
         self._page = Page()
@@ -156,7 +158,7 @@ class _Sheet:
         self._page.line(f"ledger {books.url}{chosen}", "dim")
         if self._rows:
             self._table()
-        elif books.ledger.counts()["events"] == 0:
+        elif books.ledger.counts("events")["events"] == 0:
             self._page.line("no events here yet")
         else:
             self._page.line("none in this selection" if chosen else "no event has a cost yet")
@@ -240,10 +242,12 @@ class _Sheet:
         page.line(
             _equation(totals["cost"], {name: totals[name] for name in ("charge", "absorbed")})
         )
-        if self._is_balanced:
-            page.line("balanced", "green")
-        else:
+        if not self._found.is_balanced:
             page.line(_NOT_BALANCED, "bold red reverse")
+        elif self._found.is_rolled_up:
+            page.line(joined(Text("balanced", "green"), _ROLLED_UP))
+        else:
+            page.line("balanced", "green")
 
     def _left_out(self, spool: Waiting) -> None:
         totals, warn = self._totals, "yellow"

@@ -24,7 +24,8 @@ from costspan.core.money import format_usd
 from costspan.core.read.books import Books
 from costspan.core.read.grouping import Selection
 from costspan.core.read.reasons import Reasons
-from costspan.core.settle.ledger import Settled
+from costspan.core.settle.entries import Settled
+from costspan.core.settle.ledger import Ledger
 
 _COLUMNS = ("event", "started", "kind", "name", "model", "outcome", "cost", "why")
 
@@ -32,7 +33,8 @@ _COLUMNS = ("event", "started", "kind", "name", "model", "outcome", "cost", "why
 def run(books: Books, selection: Selection, options: argparse.Namespace) -> int:
     """Print one list."""
     listed = _unattributed if options.unattributed else _unpriced
-    rows = list(listed(books, selection))
+    with books.ledger.snapshot():
+        rows = sorted(listed(books, selection), key=lambda row: row["event"])
     what = "unattributed" if options.unattributed else "unpriced"
     if options.json or options.csv:
         to_stderr(f"ledger: {books.url}")
@@ -80,7 +82,7 @@ def _table(page: Page, columns: list[str], rows: list[dict[str, Any]]) -> None:
 
 def _unattributed(books: Books, selection: Selection) -> Iterator[dict[str, Any]]:
     reasons = Reasons(books.ledger)
-    for each in books.ledger.events():
+    for each in _perhaps_unattributed(books.ledger, selection):
         decision = each.decision
         if decision is None or not decision.is_money or not selection.has(each):
             continue
@@ -90,9 +92,15 @@ def _unattributed(books: Books, selection: Selection) -> Iterator[dict[str, Any]
             yield _row(each, cost, reasons.no_owner(each))
 
 
+def _perhaps_unattributed(ledger: Ledger, selection: Selection) -> Iterator[Settled]:
+    """Every event, if any line says that nobody owns some; else those that no line tells of."""
+    lines = ledger.sums((), owner=UNATTRIBUTED, period=selection.period)
+    return ledger.events() if any(each.events for _, each in lines) else ledger.untold()
+
+
 def _unpriced(books: Books, selection: Selection) -> Iterator[dict[str, Any]]:
     reasons = Reasons(books.ledger)
-    for each in books.ledger.events():
+    for each in books.ledger.untold():
         if each.decision is not None and each.decision.cost is None and selection.has(each):
             yield _row(each, None, reasons.no_price(each))
 

@@ -1,0 +1,22 @@
+"""A computer whose processes record, fork, die and settle; its books must be right after each step.
+
+Every run follows from its number alone. `--examples N` makes N of them, `--simulation S` others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from simulator.machine import simulate
+
+EXAMPLES, SHARDS = 40, 4
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_whatever_happens_the_books_are_right(
+    shard: int, option: Callable[[str], int | None]
+) -> None:
+    examples = -(-(option("--examples") or EXAMPLES) // SHARDS)
+    simulate(examples, seed=(option("--simulation") or 0) * SHARDS + shard, shrink=True)
