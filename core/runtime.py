@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from costspan.core import clean, config, context, counters, identifiers
+from costspan.core import clean, config, context, counters, forks, identifiers
 from costspan.core.background import Background
 from costspan.core.bounded import MAP_KEYS_MAX
 from costspan.core.journal import spool
@@ -286,8 +286,11 @@ def _drain(even_if_empty: bool = False) -> bool:
 
 def _drain_and_deliver(even_if_empty: bool = False) -> bool:
     """As `_drain`; then the sinks are brought what this or another process settled."""
-    from costspan.core import sinks
+    with forks.unforked():  # what a drain needs, plugins too, is imported where no fork cuts it
+        from costspan.core import hooks, sinks
 
+        import_module("costspan.core.drain")
+        hooks.plugins()
     was_due = _drain(even_if_empty)
     sinks.deliver(settings())  # in threads of its own: a sink holds up no sync and no drain
     return was_due

@@ -132,7 +132,7 @@ def test_rebuild_refuses_books_that_differ(shop: Desk) -> None:
     assert ran.code == 1
     assert "globex direct 2026-10: was (1007000000000, 7000000000)" in ran.out
     assert "The old books stay" in ran.out
-    assert shop.run("report").code == 1
+    assert shop.run("doctor").code == 1
 
 
 def test_rebuild_without_a_ledger(desk: Desk) -> None:

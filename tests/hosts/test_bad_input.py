@@ -64,7 +64,7 @@ def ask(provider: LoopbackProvider, text: str, **options: Any) -> Any:
 def settled() -> list[dict[str, Any]]:
     costspan.flush()
     with costspan.open_ledger() as books:
-        assert books.totals()["balanced"]
+        assert books.is_balanced()
         return list(books.events())
 
 

@@ -78,7 +78,7 @@ def check(folder: Path, acked: Iterable[str], *, gaps: bool = True) -> Found:
         if gaps:
             numbered = books.ledger.writers()
             problems += [f"a gap: {each}" for each in numbered if each[1] != each[2]]
-        if not books.totals()["balanced"]:
+        if not books.is_balanced():
             problems.append("not balanced")
     with closing(sqlite3.connect(folder / "ledger.db")) as connection:
         if (said := connection.execute("PRAGMA integrity_check").fetchone()) != ("ok",):

@@ -22,17 +22,11 @@ for _needed in ("gunicorn", "uvicorn", "uvicorn_worker"):
 ANSWERS = 25
 ANSWERS_FULL = 500
 KILLED = ("uvicorn, 2 workers", "gunicorn sync, preload", "gunicorn uvicorn, preload")
-# Not strict: only a fork at that very moment meets it (test_early_forks.py does so every time).
-HANGS = {
-    "gunicorn sync, preload": pytest.mark.xfail(
-        reason="a worker hangs at exit where its master was importing", strict=False
-    )
-}
 
 
 def cells(names: Iterable[str]) -> list[Any]:
-    """The servers by name, with what is known to be wrong with them."""
-    return [pytest.param(name, marks=HANGS.get(name, ())) for name in names]
+    """The servers by name."""
+    return [pytest.param(name) for name in names]
 
 
 def check_traffic(folder: Path, traffic: Traffic, cell: str) -> None:

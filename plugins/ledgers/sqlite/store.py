@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
+from costspan.core import forks
 from costspan.core.settle.ledger import LedgerBusy, LedgerError, LedgerMissing
-from costspan.plugins.ledgers.sqlite import forks
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.reading import Reading

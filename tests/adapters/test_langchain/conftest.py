@@ -161,7 +161,7 @@ class Ledger:
         """Every event that is about money, settled now."""
         costspan.flush()
         with costspan.open_ledger() as books:
-            assert books.totals()["balanced"]
+            assert books.is_balanced()
             return [event for event in books.events() if event["kind"] not in ("tool", "retrieval")]
 
     def totals(self) -> dict[str, Any]:

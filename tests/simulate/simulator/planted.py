@@ -59,7 +59,7 @@ def nothing(*given: object) -> frozenset[Any]:
 # --- the spool -----------------------------------------------------------------------------------
 
 
-@bug("torn", seed=3)
+@bug("torn", seed=5)
 def half_a_frame_is_left_after_a_short_write() -> Generator[None]:
     def cut(self: segment.Segment) -> None:
         self.size_bytes = len(self._files.read(self._fd))  # type: ignore[attr-defined]
@@ -103,13 +103,13 @@ def a_failed_write_takes_a_number() -> Generator[None]:
         yield
 
 
-@bug(6, "descriptors", seed=5)
+@bug(6, "descriptors", seed=1)
 def the_lock_is_released_in_the_child() -> Generator[None]:
     with replaced(segment.Segment, "abandon", segment.Segment.close):
         yield
 
 
-@bug(6, seed=5)
+@bug(6, seed=1)
 def a_child_goes_on_as_its_parents_writer() -> Generator[None]:
     def after_fork(self: Recorder) -> None:
         pass
@@ -118,7 +118,7 @@ def a_child_goes_on_as_its_parents_writer() -> Generator[None]:
         yield
 
 
-@bug(6, seed=10)
+@bug(6, seed=6)
 def what_was_held_is_lost_when_the_disk_is_well_again() -> Generator[None]:
     right = ring.Ring.first
 
@@ -131,7 +131,7 @@ def what_was_held_is_lost_when_the_disk_is_well_again() -> Generator[None]:
         yield
 
 
-@bug(7, seed=10)
+@bug(7, seed=6)
 def a_refusal_is_not_counted() -> Generator[None]:
     with replaced(ladder, "refuse", ladder.Refused):
         yield
@@ -171,7 +171,7 @@ def a_full_disk_raises_into_the_host() -> Generator[None]:
 # --- the drain -----------------------------------------------------------------------------------
 
 
-@bug(6, seed=8)
+@bug(6, seed=1)
 def a_segment_goes_before_its_records_are_committed() -> Generator[None]:
     right = drain._Batch._add
 
@@ -198,7 +198,7 @@ def a_living_writers_segment_is_drained() -> Generator[None]:
 # --- the settlement ------------------------------------------------------------------------------
 
 
-@bug(8, seed=5)
+@bug(8, seed=2)
 def the_roll_up_counts_ignored_duplicates() -> Generator[None]:
     right = journal.JournalTables.append
 
@@ -214,7 +214,7 @@ def the_roll_up_counts_ignored_duplicates() -> Generator[None]:
         yield
 
 
-@bug(23, 5, 19, seed=6)
+@bug(23, 5, 19, seed=5)
 def children_are_not_told_of_a_parent_that_was_missing() -> Generator[None]:
     right = settle._descendants
 
@@ -232,7 +232,7 @@ def sessions_are_not_decided_again_for_another_owner() -> Generator[None]:
         yield
 
 
-@bug(22, 5, 19, seed=5)
+@bug(22, 5, 19, seed=6)
 def a_reversal_ignores_the_assignment() -> Generator[None]:
     right = posting.entries_of
 
@@ -244,7 +244,7 @@ def a_reversal_ignores_the_assignment() -> Generator[None]:
         yield
 
 
-@bug(23, 5, 19, seed=2)
+@bug(23, 5, 19, seed=1)
 def an_end_is_lost_when_its_start_comes_later() -> Generator[None]:
     right = settle.component
 
@@ -275,7 +275,7 @@ def a_sweep_beats_the_real_end() -> Generator[None]:
         yield
 
 
-@bug(10, seed=4)
+@bug(10, seed=1)
 def late_truth_is_posted_into_a_closed_period() -> Generator[None]:
     def posted_period(period: str, closed_until: str | None) -> str:
         return period
@@ -299,7 +299,7 @@ def of_two_payloads_the_first_wins() -> Generator[None]:
         yield
 
 
-@bug(1, 2, 3, 23, seed=9)
+@bug(1, 2, 3, 23, seed=2)
 def shares_are_rounded_as_floats() -> Generator[None]:
     right = settle.decide
 
@@ -335,7 +335,7 @@ def what_is_unpriced_costs_nothing() -> Generator[None]:
         yield
 
 
-@bug(8, 22, 23, 6, seed=8)
+@bug(8, 22, 23, 6, seed=2)
 def a_settlement_that_failed_is_kept_in_part() -> Generator[None]:
     def roll_back(self: store.SqliteLedger) -> None:
         if self.connection.in_transaction:

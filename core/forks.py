@@ -1,22 +1,23 @@
-"""No fork while a ledger is open for settling.
+"""No fork while a ledger is open for settling, nor while another thread imports what that needs.
 
-SQLite keeps its locks by process and file. A child inherits that state with its parent's memory,
-whatever connections it opens for itself: it would wait for locks that nobody holds, or not take
-those that keep its commits from being thrown away with a log that others believe unused. So a fork
-waits until the settlers have let go, which they do between two settlements. Where it cannot (a
-settler forks itself, a reader has a ledger open), the child is told: it leaves its records in the
-spool, for others to drain.
+A child waits for ever for a module that a thread it does not have was importing. And SQLite keeps
+its locks by process and file: a child inherits that state with its parent's memory, whatever
+connections it opens for itself. It would wait for locks that nobody holds, or not take those that
+keep its commits from being thrown away with a log that others believe unused. So a fork waits until
+the settlers have let go, which they do between two settlements. Where it cannot (a settler forks
+itself, a reader has a ledger open), the child is told: it leaves its records in the spool, for
+others to drain.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 
 from costspan.core.counters import count
-from costspan.core.settle.ledger import LedgerError
 
 FORK_WAIT_SECONDS = 2.0
 """Longer than a settlement of one batch takes; a host that forks waits no longer."""
@@ -32,6 +33,7 @@ class _Process:
         self.readers = 0
         self.forks_waiting = 0
         self.is_spoilt = False
+        self.is_held = False
 
 
 _process = _Process()
@@ -44,6 +46,8 @@ def check() -> None:
         LedgerError: in a child that was forked while its parent had a ledger open.
     """
     if _process.is_spoilt:
+        from costspan.core.settle.ledger import LedgerError
+
         raise LedgerError(
             "this process was forked while its parent had a ledger open, so that SQLite cannot be"
             " used in it; its records stay in the spool: any other process drains them"
@@ -81,6 +85,20 @@ def _leave(process: _Process, settler: object | None) -> None:
         process.changed.notify_all()
 
 
+@contextmanager
+def unforked() -> Generator[None]:
+    """A stretch that forks wait for, as they do for a settler."""
+    done = enter(object()) if not _process.is_spoilt else _nothing
+    try:
+        yield
+    finally:
+        done()
+
+
+def _nothing() -> None:
+    """A child that may not settle has nothing to keep forks from."""
+
+
 def is_awaited() -> bool:
     """Whether a fork waits for the settlers to let go."""
     return _process.forks_waiting > 0
@@ -90,6 +108,7 @@ def _before_fork() -> None:
     """Wait for the settlers; the lock is held over the fork, so that nobody opens meanwhile."""
     process = _process
     process.changed.acquire()
+    process.is_held = True
     mine = threading.get_ident()
     if process.settlers and mine not in process.settlers.values():
         process.forks_waiting += 1
@@ -99,7 +118,9 @@ def _before_fork() -> None:
 
 
 def _after_in_parent() -> None:
-    _process.changed.release()
+    if _process.is_held:  # not if this module was imported in the middle of a fork
+        _process.is_held = False
+        _process.changed.release()
 
 
 def _after_in_child() -> None:
