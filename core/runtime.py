@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
