@@ -428,3 +428,18 @@ def test_an_earlier_first_policy_decides_what_came_before_it(path: Path) -> None
                 keep(ledger, flat(1, started_at=50), flat(2, started_at=150))
             books.append([(e.event.id, e.decision) for e in ledger.events()])
     assert books[0] == books[1]
+
+
+def test_a_line_is_looked_up_among_any_number_of_lines(ledger: Ledger) -> None:
+    """A million tenants are a million lines: a settlement reads none but its own."""
+    statements: list[str] = []
+    connection = ledger.connection  # type: ignore[attr-defined]
+    connection.set_trace_callback(statements.append)
+    keep(ledger, flat(1))
+    connection.set_trace_callback(None)
+    asked = [each for each in statements if "JOIN lines" in each and "wanted" in each]
+    assert asked
+    for statement in asked:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}"))
+        assert "SEARCH lines" in plan
+        assert "SCAN lines" not in plan
