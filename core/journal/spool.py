@@ -5,7 +5,7 @@ A live writer holds the lock of its segment (see `segment`); so does a drainer w
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,16 +37,22 @@ class Content(NamedTuple):
     may_go: bool = True
 
 
-def folders_of(settings: Config) -> tuple[Path, ...]:
-    """The folders where records of these settings lie: the spool, and what is beside it.
+def folders_of(settings: Config, named: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """The folders where records lie: the spool of these settings, and what is beside it.
 
-    A default folder beside it is left out if it is not there, or not this user's alone: what
-    another user put there is none of our records.
+    Or the folders that somebody names, and what is beside each. A default folder beside one is left
+    out if it is not there, or not this user's alone: what another user put there is none of our
+    records.
     """
-    other = settings.spool_beside
-    if other is None or (beside.is_default(other) and not beside.is_ours(other)):
-        return (settings.spool,)
-    return (settings.spool, other)
+    spools: dict[Path, Path | None] = {each: beside.folder_for(each) for each in named}
+    if settings.spool in spools or not named:
+        spools[settings.spool] = settings.spool_beside
+    found: dict[Path, None] = {}
+    for folder, other in spools.items():
+        found[folder] = None
+        if other is not None and (not beside.is_default(other) or beside.is_ours(other)):
+            found[other] = None
+    return tuple(found)
 
 
 def segments(folder: Path, files: Files = SYSTEM) -> list[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from faulty import FaultyFiles, fails
 
-from costspan.core import counters, runtime  # runtime: its fork hooks
+from costspan.core import config, counters, runtime  # runtime: its fork hooks
 from costspan.core.journal import spool
 from costspan.core.journal.frames import frame
 from costspan.core.journal.segment import Segment
@@ -189,3 +189,19 @@ def test_a_child_of_a_drainer_that_died_holds_nothing(tmp_path: Path) -> None:
     assert drained(tmp_path) == [b"one"]
     os.close(may_end)
     os.close(ready)
+
+
+def test_a_named_folder_is_drained_with_what_is_beside_it(tmp_path: Path) -> None:
+    from costspan.core.journal import beside
+
+    settings = config.load({"ledger": tmp_path / "l.db", "spool": tmp_path / "mine"})
+    named = tmp_path / "theirs"
+    other = beside.folder_for(named)
+    assert spool.folders_of(settings, [named]) == (named,)
+    other.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    other.mkdir(mode=0o700)
+    try:
+        assert spool.folders_of(settings, [named]) == (named, other)
+        assert spool.folders_of(settings, [named, settings.spool])[:2] == (named, other)
+    finally:
+        other.rmdir()

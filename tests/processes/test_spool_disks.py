@@ -81,7 +81,6 @@ def test_a_full_disk_under_the_spool(folder: Path, beside: bool) -> None:
     assert last > records
 
 
-@pytest.mark.xfail(reason="doctor does not look at the room that is left", strict=True)
 def test_doctor_sees_that_the_disk_is_full(folder: Path) -> None:
     with small_disk(folder / "spool", "256k") as disk:
         disk.fill()

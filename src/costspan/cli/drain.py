@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         if not folder.is_dir():
             what = "it is no folder" if folder.exists() else "there is no such folder"
             raise UsageError(f"--spool {folder}: {what}")
-    folders = given or spool.folders_of(settings)
+    folders = spool.folders_of(settings, given)
     segments = sum(waiting(folder).complete for folder in folders)
     with progress("draining", "segments", segments) as tell:
         done = drain(

@@ -57,6 +57,19 @@ def unwritable(folder: Path) -> str | None:
     return None
 
 
+ROOM_BYTES_MIN = 128 * 1024
+"""With less a disk is full: a segment of one process alone may come to 8 MiB."""
+
+
+def room_bytes(folder: Path) -> int | None:
+    """How much room is left for us on the disk of a folder; None where nobody can tell."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
+
+
 def of_spool(found: Waiting, now_ns: int) -> Iterator[Finding]:
     """Whether it can be written, what waits, what was torn, who writes."""
     if why := unwritable(found.folder) or found.unreadable:
@@ -67,6 +80,15 @@ def of_spool(found: Waiting, now_ns: int) -> Iterator[Finding]:
             what=f"the spool {found.folder} cannot be used: {why}; what is recorded there is lost"
             " unless another folder takes it",
             do="make it a folder that the processes can write, or name another with --spool",
+        )
+    if (room := room_bytes(found.folder)) is not None and room < ROOM_BYTES_MIN:
+        yield Finding(
+            severity="error",
+            check="disk_full",
+            count=1,
+            what=f"the disk of {found.folder} has {room:,} bytes of room left: records go beside,"
+            " then wait in the memory of their processes, then are refused",
+            do="make room; what waits is written as soon as there is some",
         )
     newer = newer_segments(found.folder)
     if newer:
