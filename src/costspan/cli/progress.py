@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -24,8 +25,23 @@ def progress(doing: str, unit: str, total: int | None = None) -> Generator[Calla
     plain = (
         not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("NO_COLOR")
     )
-    with _lines(doing, unit, total) if plain else _bar(doing, unit, total) as tell:
+    with _uncollected(), _lines(doing, unit, total) if plain else _bar(doing, unit, total) as tell:
         yield tell
+
+
+@contextmanager
+def _uncollected() -> Generator[None]:
+    """Without the cyclic collector, which walks every record at hand and finds no cycle.
+
+    Only in a process of our own: a host's is not ours to change.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
