@@ -73,11 +73,13 @@ def raw(before: Path, after: Path, scratch: Path, transactions: int) -> float:
         rows: dict[str, list[tuple[object, ...]]] = {}
         source.execute("ATTACH ? AS old", (str(before),))
         for table in TABLES:
-            key = "key, event" if table == "keys" else "n" if table == "events" else "id"
-            known = f"SELECT {key} FROM old.{table}"  # noqa: S608
-            rows[table] = source.execute(
-                f"SELECT * FROM {table} WHERE ({key}) NOT IN ({known})"  # noqa: S608
-            ).fetchall()
+            if table == "keys":
+                sql = "SELECT * FROM keys EXCEPT SELECT * FROM old.keys"
+            else:
+                key = "n" if table == "events" else "id"
+                new = f"SELECT {key} FROM {table} EXCEPT SELECT {key} FROM old.{table}"  # noqa: S608
+                sql = f"SELECT * FROM {table} WHERE {key} IN ({new}) ORDER BY {key}"  # noqa: S608
+            rows[table] = source.execute(sql).fetchall()
         marks = {table: ",".join("?" * len(found[0])) for table, found in rows.items() if found}
         for part in range(transactions):
             began = time.process_time()

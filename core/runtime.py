@@ -164,10 +164,13 @@ def complain(subject: str, text: str) -> None:
         if subject in _process.complaints:
             return
         _process.complaints.add(subject)
-    # Imported only where something is wrong: the face stays quick to import.
-    import logging
+    try:
+        # Imported only where something is wrong: the face stays quick to import.
+        import logging
 
-    logging.getLogger("costspan").error("%s", text)
+        logging.getLogger("costspan").error("%s", text)
+    except Exception as error:  # a host's log handler, or a process that cannot import any more
+        counters.count(f"complaint_unsaid:{type(error).__name__}")
 
 
 def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
