@@ -29,7 +29,11 @@ def _work_and_exit(number: int) -> None:
     faulthandler.dump_traceback_later(HUNG_SECONDS, exit=True)
     for event in range(EVENTS):
         say(call(number + event))
-    costspan.flush()
+    try:
+        costspan.flush()
+    except Exception as error:  # the fork could not wait: others drain what it wrote
+        if type(error).__name__ != "LedgerError":
+            raise
     sys.exit(0)
 
 
