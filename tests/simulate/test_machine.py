@@ -1,6 +1,7 @@
 """A computer whose processes record, fork, die and settle; its books must be right after each step.
 
-Every run follows from its number alone. `--examples N` makes N of them, `--simulation S` others.
+Every run follows from its number alone: `--examples N` makes N longer ones, `--simulation S` other
+ones.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from simulator.machine import simulate
+from simulator.machine import STEPS, simulate
 
 EXAMPLES, SHARDS = 40, 4
+LONG_STEPS = 50
 
 
 @pytest.mark.timeout(0)
@@ -18,5 +20,10 @@ EXAMPLES, SHARDS = 40, 4
 def test_whatever_happens_the_books_are_right(
     shard: int, option: Callable[[str], int | None]
 ) -> None:
-    examples = -(-(option("--examples") or EXAMPLES) // SHARDS)
-    simulate(examples, seed=(option("--simulation") or 0) * SHARDS + shard, shrink=True)
+    asked = option("--examples")
+    simulate(
+        -(-(asked or EXAMPLES) // SHARDS),
+        seed=(option("--simulation") or 0) * SHARDS + shard,
+        shrink=True,
+        steps=LONG_STEPS if asked else STEPS,
+    )

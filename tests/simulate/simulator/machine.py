@@ -211,15 +211,15 @@ class Machine(RuleBasedStateMachine):
     def sweep(self, number: int, older_seconds: int) -> None:
         self.world.drain(self.living(number), older_seconds)
 
-    @rule(numbers=st.tuples(_numbers, _numbers, _numbers), others=st.lists(_others, max_size=1),
+    @rule(numbers=st.tuples(_numbers, _numbers, _numbers), records=st.booleans(),
           schedule=_schedules, seen=ends)  # fmt: skip
     def race(
-        self, numbers: tuple[int, ...], others: list[str], schedule: list[int], seen: Told
+        self, numbers: tuple[int, ...], records: bool, schedule: list[int], seen: Told
     ) -> None:
         """Two drains, and perhaps a third process that records."""
         hosts = [self.living(number) for number in numbers]
         jobs: list[Callable[[], None]] = [partial(self.world.drain, host) for host in hosts[:2]]
-        if others:
+        if records:
             jobs.append(partial(self._record_and_rotate, hosts[2], seen))
         self.world.race(schedule, *jobs)
 
@@ -293,8 +293,8 @@ _UNCHECKED = (
 )
 
 
-def simulate(examples: int, seed: int, shrink: bool) -> None:
-    """Make so many runs, which follow from `seed`.
+def simulate(examples: int, seed: int, shrink: bool, steps: int = STEPS) -> None:
+    """Make so many runs of so many steps, which follow from `seed`.
 
     Raises:
         Violation: with the steps that led to it, as few as were found if it is to `shrink`.
@@ -304,7 +304,7 @@ def simulate(examples: int, seed: int, shrink: bool) -> None:
             Machine,
             settings=hypothesis.settings(
                 max_examples=examples,
-                stateful_step_count=STEPS,
+                stateful_step_count=steps,
                 deadline=None,
                 database=None,
                 report_multiple_bugs=False,
