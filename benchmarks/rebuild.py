@@ -42,7 +42,7 @@ def fill(path: Path, count: int) -> int:
     with closing(open_ledger(path)) as ledger:
         settle_all(ledger, attempts(early, seed=1))
         assign(ledger, attempts(early, seed=1), every=97)
-        close_period(ledger, PERIOD, "benchmark", "month's end", START_NS)
+        close_period(ledger, PERIOD, "benchmark", "month's end", START_NS + 60 * DAY_NS)
         settle_all(ledger, attempts(count - early, seed=2, after=early + late))
         revised = revise(ledger, attempts(early, seed=1), every=19)
         assign(ledger, attempts(early, seed=1), every=101)

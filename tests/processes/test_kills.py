@@ -147,6 +147,7 @@ def write_segments(folder: Path, round_: int) -> list[str]:
             assert isinstance(ack, Ack), ack
             acked += [f"{ack.oid} {cost}"] * (number % 2)
         writer.rotate()
+        writer.sync()  # which lets go of the last descriptor
     return acked
 
 

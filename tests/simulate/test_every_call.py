@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 from simulator.disk import failure
@@ -18,9 +19,13 @@ from simulator.world import World
 
 from costspan.core.schema import Observation
 
-CALL = {"requested_model": "gpt-4o", "executed_model": "gpt-4o", "started_at": TIMES_NS[0]}
-OWNER = {"tenant": "acme", "tenant_source": "principal", "session": "s0"}
-RESULT = {"provider_result": "ok", "usage": {"input": 1000, "output": 10}}
+CALL: dict[str, Any] = {
+    "requested_model": "gpt-4o",
+    "executed_model": "gpt-4o",
+    "started_at": TIMES_NS[0],
+}
+OWNER: dict[str, Any] = {"tenant": "acme", "tenant_source": "principal", "session": "s0"}
+RESULT: dict[str, Any] = {"provider_result": "ok", "usage": {"input": 1000, "output": 10}}
 
 
 def history(world: World) -> None:
@@ -68,6 +73,7 @@ STRIDE = 17
 def test_whichever_call_it_is(
     first: int, what: Disaster, error: int, seed: int, option: Callable[[str], int | None]
 ) -> None:
+    at = 0
     for at in count() if option("--examples") else count(first, STRIDE):
         world = World()
         try:
