@@ -21,9 +21,10 @@ from costspan.core.join.gateways import marked
 from costspan.core.journal import records, spool
 from costspan.core.journal.files import SYSTEM, Files
 from costspan.core.journal.frames import is_newer
+from costspan.core.ledger_errors import LedgerBusy, LedgerError
 from costspan.core.schema import Observation
 from costspan.core.settle import Report, settle
-from costspan.core.settle.ledger import Ledger, LedgerBusy, LedgerError, open_url
+from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.sweep import Ttl, sweep
 
 RECORDS_PER_SETTLEMENT = 5000

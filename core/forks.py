@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from costspan.core.counters import count
+from costspan.core.ledger_errors import LedgerError
 
-FORK_WAIT_SECONDS = 2.0
-"""Longer than a settlement of one batch takes; a host that forks waits no longer."""
+FORK_WAIT_SECONDS = 10.0
+"""Longer than an import or a settlement of one batch takes, on a slow machine too."""
 
 
 class _Process:
@@ -46,8 +47,6 @@ def check() -> None:
         LedgerError: in a child that was forked while its parent had a ledger open.
     """
     if _process.is_spoilt:
-        from costspan.core.settle.ledger import LedgerError
-
         raise LedgerError(
             "this process was forked while its parent had a ledger open, so that SQLite cannot be"
             " used in it; its records stay in the spool: any other process drains them"
@@ -87,16 +86,16 @@ def _leave(process: _Process, settler: object | None) -> None:
 
 @contextmanager
 def unforked() -> Generator[None]:
-    """A stretch that forks wait for, as they do for a settler."""
-    done = enter(object()) if not _process.is_spoilt else _nothing
+    """A stretch that forks wait for, as they do for a settler.
+
+    Raises:
+        LedgerError: as `check`: what is to be imported may be half imported in this child.
+    """
+    done = enter(object())
     try:
         yield
     finally:
         done()
-
-
-def _nothing() -> None:
-    """A child that may not settle has nothing to keep forks from."""
 
 
 def is_awaited() -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,13 +17,17 @@ import msgspec
 from costspan.core import clean, config, context, counters, forks, identifiers
 from costspan.core.background import Background
 from costspan.core.bounded import MAP_KEYS_MAX
+from costspan.core.imports import load
 from costspan.core.journal import spool
 from costspan.core.recorder import Ack, Held, Recorder, Refused
 from costspan.core.schema import Observation
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from costspan.core.drain import Drained
     from costspan.core.read.books import Books
+    from costspan.core.settle.ledger import Ledger
 
 SYNC_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
@@ -32,6 +35,8 @@ SWEEP_SECONDS = 300.0
 """So often a process that records nothing looks for what is open for too long."""
 BUSY_TIMES = 5
 """So often in a row the ledger may be another's before the host's log is told."""
+
+_GATEWAYS = "costspan.core.join.gateways"
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -94,8 +99,7 @@ def configure(
         }
     )  # fmt: skip
     if rules is not None or profile is not None or prices is not None:
-        from costspan.core import policy
-
+        policy = load("costspan.core.policy")
         # Now, while somebody reads the error, rather than at the first drain.
         policy.rules_of(settings)
         policy.contract_of(settings)
@@ -133,6 +137,8 @@ def _new_recorder() -> Recorder:
     """A recorder into the spool; settings that cannot be used must not lose records."""
     try:
         known = settings()
+        if known.gateways:
+            load(_GATEWAYS)  # before any fork: a record waits for no import
     except config.ConfigError as error:
         folder = config.fallback_spool()
         complain("settings", f"{error}; records are kept in {folder} until it is mended")
@@ -179,9 +185,8 @@ def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
         if isinstance(fields, Observation):
             active, known = _process.recorder or recorder(), _process.settings
             if known is not None and known.gateways:
-                from costspan.core.join.gateways import marked
-
-                fields = marked(fields, known.gateways)
+                observation: Observation = load(_GATEWAYS).marked(fields, known.gateways)
+                return _told(active.record(observation))
             return _told(active.record(fields))
         kept = clean.wire_fields(fields)
     except Exception as error:
@@ -223,12 +228,11 @@ def _failed(error: Exception) -> Ack | Held | Refused:
 
 def _marked(kept: dict[str, Any], gateways: tuple[str, ...]) -> dict[str, Any]:
     """Mark the client's view of a call that a gateway meters."""
-    from costspan.core.join.gateways import DOWNSTREAM, is_metered
-
-    if not is_metered(kept["attributes"].get("base_url"), gateways):
+    of = load(_GATEWAYS)
+    if not of.is_metered(kept["attributes"].get("base_url"), gateways):
         return kept
-    flags = [flag for flag in kept.get("flags", ()) if flag != DOWNSTREAM]
-    return {**kept, "flags": (*flags[: MAP_KEYS_MAX - 1], DOWNSTREAM)}
+    flags = [flag for flag in kept.get("flags", ()) if flag != of.DOWNSTREAM]
+    return {**kept, "flags": (*flags[: MAP_KEYS_MAX - 1], of.DOWNSTREAM)}
 
 
 def flush(timeout: float | None = None, *, sweep_older: int | None = None) -> Drained:
@@ -242,15 +246,15 @@ def flush(timeout: float | None = None, *, sweep_older: int | None = None) -> Dr
     Raises:
         LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
     """
-    from costspan.core import drain
-
     for each in _recorders():
         each.rotate()
-    return drain.drain(
+    forks.check()
+    drained: Drained = load("costspan.core.drain").drain(
         settings(),
         timeout_seconds=30.0 if timeout is None else timeout,
         sweep_older_seconds=sweep_older,
     )
+    return drained
 
 
 def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
@@ -259,11 +263,11 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
     Raises:
         LedgerMissing: if there is no ledger there.
     """
-    from costspan.core.read.books import Books
-    from costspan.core.settle.ledger import open_url
-
+    forks.check()
+    of: type[Books] = load("costspan.core.read.books").Books
+    open_url: Callable[..., Ledger] = load("costspan.core.settle.ledger").open_url
     found = settings().ledger_url if url is None else os.fspath(url)
-    return Books(open_url(found if "://" in found else f"sqlite:///{found}", create=False))
+    return of(open_url(found if "://" in found else f"sqlite:///{found}", create=False))
 
 
 def _recorders() -> list[Recorder]:
@@ -291,10 +295,9 @@ def _drain(even_if_empty: bool = False) -> bool:
 def _drain_and_deliver(even_if_empty: bool = False) -> bool:
     """As `_drain`; then the sinks are brought what this or another process settled."""
     with forks.unforked():  # what a drain needs, plugins too, is imported where no fork cuts it
-        from costspan.core import hooks, sinks
-
-        import_module("costspan.core.drain")
-        hooks.plugins()
+        load("costspan.core.drain")
+        sinks = load("costspan.core.sinks")
+        load("costspan.core.hooks").plugins()
     was_due = _drain(even_if_empty)
     sinks.deliver(settings())  # in threads of its own: a sink holds up no sync and no drain
     return was_due

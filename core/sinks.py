@@ -21,9 +21,9 @@ import msgspec
 from costspan.core import counters, hooks
 from costspan.core.config import Config
 from costspan.core.journal.files import SYSTEM, Files
-from costspan.core.money import format_usd
-from costspan.core.settle.entries import Posting
-from costspan.core.settle.ledger import Ledger, LedgerError, LedgerMissing, open_url
+from costspan.core.ledger_errors import LedgerError, LedgerMissing
+from costspan.core.settle.entries import Entry
+from costspan.core.settle.ledger import Ledger, open_url
 
 BATCH_POSTINGS_MAX = 500
 RETRY_NS = 10**9
@@ -36,33 +36,6 @@ _OFFERED = ":offered"
 _FOLDER = "sinks"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A posting and its number, which no other has. Amounts are pico of the currency, signed.
-
-    `events` is +1 where the event comes to stand on the line, -1 where it leaves it, else 0.
-    """
-
-    number: int
-    event_id: str
-    owner: str
-    bucket: str
-    pool: str | None
-    effective_period: str
-    posted_period: str
-    day: str
-    model: str
-    currency: str
-    cost: int
-    charge: int
-    events: int
-
-    def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces; amounts are decimal strings with 12 places."""
-        fields: dict[str, object] = msgspec.structs.asdict(self)
-        fields |= {"cost": format_usd(self.cost), "charge": format_usd(self.charge)}
-        return _encode(fields)
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -227,16 +200,7 @@ def _next_batch(ledger: Ledger, taken: int, offered: int) -> Batch | None:
         found = [each for each in found if each[0] <= offered]
     if not found:
         return None
-    return Batch(found[0][0], found[-1][0], tuple(_entry(*each) for each in found))
-
-
-def _entry(number: int, posting: Posting) -> Entry:
-    line, amount = posting.line, posting.amount
-    return Entry(
-        number, posting.event_id, line.owner, line.bucket, line.pool, line.effective_period,
-        posting.posted_period, line.day, line.model, "USD", amount.cost, amount.charge,
-        posting.events,
-    )  # fmt: skip
+    return Batch(found[0][0], found[-1][0], tuple(Entry.of(*each) for each in found))
 
 
 _lock = threading.Lock()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from costspan.core.journal.records import Policy
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.prices import PriceBook, PriceError, Prices
-from costspan.core.settle.ledger import Ledger, LedgerError
+from costspan.core.settle.ledger import Ledger
 
 
 class KeptPolicies:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
 from costspan.core.decide import Decision
 from costspan.core.join import Event
+from costspan.core.money import format_usd
 from costspan.core.schema import Observation
 
 
@@ -91,3 +92,45 @@ class Sum(NamedTuple):
     cost: int
     charge: int
     events: int
+
+
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A posting and its number, which no other has: what sinks take, and what closes seal.
+
+    Amounts are pico of the currency, signed.
+
+    `events` is +1 where the event comes to stand on the line, -1 where it leaves it, else 0.
+    """
+
+    number: int
+    event_id: str
+    owner: str
+    bucket: str
+    pool: str | None
+    effective_period: str
+    posted_period: str
+    day: str
+    model: str
+    currency: str
+    cost: int
+    charge: int
+    events: int
+
+    @classmethod
+    def of(cls, number: int, posting: Posting) -> Self:
+        """The entry that a numbered posting is."""
+        line, amount = posting.line, posting.amount
+        return cls(
+            number, posting.event_id, line.owner, line.bucket, line.pool, line.effective_period,
+            posting.posted_period, line.day, line.model, "USD", amount.cost, amount.charge,
+            posting.events,
+        )  # fmt: skip
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: sorted keys, no spaces; amounts are decimal strings with 12 places."""
+        fields: dict[str, object] = msgspec.structs.asdict(self)
+        fields |= {"cost": format_usd(self.cost), "charge": format_usd(self.charge)}
+        return _encode_sorted(fields)

@@ -12,21 +12,10 @@ from typing import Protocol, cast
 
 from costspan.core.decide import RuleSet
 from costspan.core.journal.records import Assignment, Close, Control, Policy
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Appended, Posted, Posting, RollUp, Settled, Sum
-
-
-class LedgerError(Exception):
-    """A ledger that cannot be opened, read or written; the text says what was kept."""
-
-
-class LedgerMissing(LedgerError):
-    """There is no ledger at this place, and reading creates none."""
-
-
-class LedgerBusy(LedgerError):
-    """Another settler holds the lease; the records stay in the spool."""
 
 
 class Settlement(Protocol):

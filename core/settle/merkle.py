@@ -10,25 +10,17 @@ from hashlib import sha256
 
 import msgspec
 
-from costspan.core.settle.entries import Posting
+from costspan.core.settle.entries import Entry, Posting
 
 _encode = msgspec.json.Encoder().encode
 
 
 def canonical_posting(number: int, posting: Posting) -> bytes:
-    """The bytes of an entry that are sealed: a JSON array of texts and integers, nothing else.
+    """The bytes of an entry that are sealed: a JSON array of the fields of `Entry`, in order.
 
-    `[number, event, owner, bucket, pool, effective period, posted period, day, model, currency,
-    cost, charge, events]`; amounts in pico of the currency.
+    Texts and integers only; amounts in pico of the currency.
     """
-    line, amount = posting.line, posting.amount
-    return _encode(
-        (
-            number, posting.event_id, line.owner, line.bucket, line.pool, line.effective_period,
-            posting.posted_period, line.day, line.model, "USD", amount.cost, amount.charge,
-            posting.events,
-        )
-    )  # fmt: skip
+    return _encode(msgspec.structs.astuple(Entry.of(number, posting)))
 
 
 class Tree:

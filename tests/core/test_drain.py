@@ -17,9 +17,10 @@ from costspan.core.journal import spool
 from costspan.core.journal.files import SYSTEM
 from costspan.core.journal.frames import MAGIC, frame
 from costspan.core.journal.records import Counts, control_payload, encode_body, observation_payload
+from costspan.core.ledger_errors import LedgerBusy, LedgerError
 from costspan.core.schema import Observation
 from costspan.core.settle import Report
-from costspan.core.settle.ledger import LedgerBusy, LedgerError, open_url
+from costspan.core.settle.ledger import open_url
 
 TOO_MUCH = 2**63 + 7
 """A number that no ledger's column holds: its record cannot be settled."""

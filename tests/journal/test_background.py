@@ -12,8 +12,8 @@ import pytest
 import costspan
 from costspan.core import background, counters, runtime
 from costspan.core.background import Background, backoff_seconds
+from costspan.core.ledger_errors import LedgerBusy
 from costspan.core.recorder import Ack, Held
-from costspan.core.settle.ledger import LedgerBusy
 
 
 def test_waits_grow_to_a_minute_and_are_not_all_alike() -> None:

@@ -18,13 +18,14 @@ from costspan.core.config import Config
 from costspan.core.decide import load_profile
 from costspan.core.drain import add_observations, drain
 from costspan.core.journal.records import Counts, Policy, Refusals, SessionOwner
+from costspan.core.ledger_errors import LedgerBusy, LedgerError, LedgerMissing
 from costspan.core.money import PICO
 from costspan.core.rebuild import nets, rebuild
 from costspan.core.recorder import Recorder
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
 from costspan.core.settle.entries import Amount, Line, Posting
-from costspan.core.settle.ledger import Ledger, LedgerBusy, LedgerError, LedgerMissing, open_url
+from costspan.core.settle.ledger import Ledger, open_url
 from costspan.plugins.ledgers.sqlite.rows import join_oid, split_oid
 
 LINE = Line("acme", "direct", None, "2026-01", "2026-01-31", "gpt-4o")

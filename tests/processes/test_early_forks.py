@@ -14,10 +14,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
 from calls import IMPATIENT_SECONDS, call, configure
 from children import lines, say
 
 import costspan
+from costspan.core import forks as fork_guard
 
 HUNG_SECONDS = 20
 IMPORTING_SECONDS = 0.25
@@ -37,8 +39,9 @@ def _work_and_exit(number: int) -> None:
     sys.exit(0)
 
 
-def part_early_forks(folder: str, forks: int) -> dict[str, Any]:
+def part_early_forks(folder: str, forks: int, wait_seconds: float) -> dict[str, Any]:
     """Fork again and again at another moment of a background's first drain."""
+    fork_guard.FORK_WAIT_SECONDS = wait_seconds
     failed = 0
     for number in range(forks):
         if (first := os.fork()) == 0:  # a fresh process, whose background begins anew
@@ -53,11 +56,15 @@ def part_early_forks(folder: str, forks: int) -> dict[str, Any]:
     return {"failed": failed}
 
 
-def test_a_fork_while_the_background_imports(folder: Path, is_full: bool) -> None:
+@pytest.mark.parametrize("wait_seconds", [fork_guard.FORK_WAIT_SECONDS, 0.0])
+def test_a_fork_while_the_background_imports(
+    folder: Path, is_full: bool, wait_seconds: float
+) -> None:
+    """Where forks cannot wait, a child leaves its records to others; it waits for no import."""
     from books_check import check
 
     forks = 60 if is_full else 12
-    *acked, answer = lines(part_early_forks, folder, forks)
+    *acked, answer = lines(part_early_forks, folder, forks, wait_seconds)
     assert json.loads(answer) == {"failed": 0}
     found = check(folder, acked)
     assert found.problems == []

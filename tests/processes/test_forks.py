@@ -23,9 +23,10 @@ from children import lines, run, say
 import costspan
 from costspan.core import runtime
 from costspan.core.drain import bring_policy
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
-from costspan.core.settle.ledger import LedgerError, open_url
+from costspan.core.settle.ledger import open_url
 
 THREADS = 3
 EVENTS = 20

@@ -25,9 +25,9 @@ import costspan
 from costspan.core import runtime
 from costspan.core.drain import Drained, drain
 from costspan.core.journal import spool
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.recorder import Ack, Recorder
 from costspan.core.schema import Observation
-from costspan.core.settle.ledger import LedgerError
 
 Work = Callable[[int], None]
 

@@ -18,7 +18,7 @@ from hosts import Host, Told, check_told, has_failed_drains, wait_to_be_told
 import costspan
 from costspan.core import runtime
 from costspan.core.journal import spool
-from costspan.core.settle.ledger import LedgerError
+from costspan.core.ledger_errors import LedgerError
 
 RECORDS = 1000
 AFTERWARDS = 50

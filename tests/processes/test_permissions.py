@@ -20,7 +20,7 @@ from hosts import Host, Told, check_told, wait_to_be_told
 import costspan
 from costspan import cli
 from costspan.core import runtime
-from costspan.core.settle.ledger import LedgerError
+from costspan.core.ledger_errors import LedgerError
 
 RECORDS = 200
 NOBODY = 65534

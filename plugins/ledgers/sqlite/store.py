@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from costspan.core import forks
-from costspan.core.settle.ledger import LedgerBusy, LedgerError, LedgerMissing
+from costspan.core.ledger_errors import LedgerBusy, LedgerError, LedgerMissing
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.reading import Reading

@@ -33,9 +33,9 @@ from costspan.cli.surroundings import (
 from costspan.core import sinks
 from costspan.core.config import Config
 from costspan.core.journal import spool
+from costspan.core.ledger_errors import LedgerError, LedgerMissing
 from costspan.core.read.books import Books
 from costspan.core.read.waiting import Waiting, waiting
-from costspan.core.settle.ledger import LedgerError, LedgerMissing
 
 _ORDER = ("error", "warning", "note")
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}

@@ -31,10 +31,10 @@ def code_of(error: Exception) -> int | None:
 
     from costspan.core.config import ConfigError
     from costspan.core.decide import RuleError
+    from costspan.core.ledger_errors import LedgerError, LedgerMissing
     from costspan.core.money import MoneyError
     from costspan.core.prices import PriceError
     from costspan.core.read.books import NotFound
-    from costspan.core.settle.ledger import LedgerError, LedgerMissing
 
     if isinstance(error, (LedgerMissing, NotFound)):
         return NOT_FOUND

@@ -26,9 +26,9 @@ from costspan.cli.settings import settings_of
 from costspan.core import clean
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.schema import FIELDS, SCHEMA_VERSION, Observation, json_schema
 from costspan.core.settle import Report
-from costspan.core.settle.ledger import LedgerError
 
 _SHOWN_MAX = 20
 _SAYS_NOTHING = frozenset({"schema_version", "layer", "phase"})

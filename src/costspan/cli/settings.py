@@ -9,9 +9,10 @@ from costspan.cli.exits import UsageError
 from costspan.cli.printing import counted
 from costspan.core import config
 from costspan.core.config import Config
+from costspan.core.ledger_errors import LedgerMissing
 from costspan.core.read.books import Books
 from costspan.core.read.waiting import waiting
-from costspan.core.settle.ledger import LedgerMissing, open_url
+from costspan.core.settle.ledger import open_url
 
 _POLICY = ("rules", "prices", "profile")
 

@@ -13,9 +13,10 @@ from costspan.core import counters, hooks, sinks
 from costspan.core.config import Config, ConfigError
 from costspan.core.journal import spool
 from costspan.core.journal.frames import MAGIC, is_newer
+from costspan.core.ledger_errors import LedgerBusy
 from costspan.core.policy import contract_of, rules_of
 from costspan.core.read.waiting import Tail, Waiting
-from costspan.core.settle.ledger import LedgerBusy, open_url
+from costspan.core.settle.ledger import open_url
 
 LATE_NS = 5 * 60 * 10**9
 """A running process drains every few seconds; what is older waits for somebody."""

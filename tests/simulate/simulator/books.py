@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from costspan.core import hooks
-from costspan.core.settle.ledger import Ledger, LedgerBusy
+from costspan.core.ledger_errors import LedgerBusy
+from costspan.core.settle.ledger import Ledger
 from costspan.plugins.ledgers.sqlite import store
 from costspan.plugins.ledgers.sqlite.store import SqliteLedger
 from simulator.computer import Process

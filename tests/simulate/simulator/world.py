@@ -14,9 +14,10 @@ from oracle import Rule
 from costspan.core import drain, rebuild
 from costspan.core.config import Config
 from costspan.core.journal.records import Assignment, Control, SessionOwner
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.settle import settle
 from costspan.core.settle.close import CloseError, close_period
-from costspan.core.settle.ledger import Ledger, LedgerError, open_url
+from costspan.core.settle.ledger import Ledger, open_url
 from simulator import owed
 from simulator.books import url_for
 from simulator.checks import Violation, check

@@ -1,0 +1,13 @@
+"""What a ledger raises: apart, so that a process can say it that may not load any ledger."""
+
+
+class LedgerError(Exception):
+    """A ledger that cannot be opened, read or written; the text says what was kept."""
+
+
+class LedgerMissing(LedgerError):
+    """There is no ledger at this place, and reading creates none."""
+
+
+class LedgerBusy(LedgerError):
+    """Another settler holds the lease; the records stay in the spool."""
