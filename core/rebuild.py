@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT
-from costspan.core.journal.records import Close
+from costspan.core.journal.records import Close, Control, FreePostings
 from costspan.core.settle import Report, settle
 from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.settle import withdraw_copied
@@ -53,20 +53,23 @@ def copy_books(
         progress: Called after every settlement with what is done so far.
     """
     _, rules, books = old.policy_parts()
-    controls = old.controls()
+    before: list[Control] = []
+    sealing: list[Control] = []  # free postings last: in which month they are posted depends on it
+    for each in old.controls():
+        (sealing if isinstance(each, Close | FreePostings) else before).append(each)
     with new.settling(30.0) as settlement:
         for rule_set in rules.values():
             settlement.keep_rule_set(rule_set)
         for book in books.values():
             settlement.keep_price_book(book)
-        report = settle(settlement, [], [each for each in controls if not isinstance(each, Close)])
+        report = settle(settlement, [], before)
     closed_until = max((close.period for close in old.closes()), default="")
     taken = max(old.cursors().values(), default=0)
     for kept in _batches(old.given_away(closed_until, taken)):
         with new.settling(30.0) as settlement:
             settlement.copy_postings(kept)
     with new.settling(30.0) as settlement:
-        settle(settlement, [], [each for each in controls if isinstance(each, Close)])
+        settle(settlement, [], sealing)
         for sink, number in old.cursors().items():
             settlement.move_cursor(sink, number)
     for batch in _batches(old.journal()):

@@ -6,7 +6,7 @@ fields as msgpack) or a control record (tagged msgpack).
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -78,11 +78,82 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     recorded_at: int
 
 
+class Restatement(msgspec.Struct, frozen=True, tag="restatement"):
+    """An event, or those of an effective period (YYYY-MM), are decided by other rules or books.
+
+    `event` is an event's id, an operation or an oid; exactly one of `event` and `period` is set.
+    `rules` and `books` are hashes, as in `Policy`; None is what the policy in force says, so one
+    that names neither takes earlier ones back. Of several the latest counts.
+    """
+
+    event: str | None
+    period: str | None
+    rules: str | None
+    books: tuple[str, ...] | None
+    by: str
+    reason: str
+    recorded_at: int
+
+
+FreeKind = Literal["adjustment", "credit", "allocation", "invoice_adjust", "capacity"]
+
+
+class FreeLine(msgspec.Struct, frozen=True, array_like=True):
+    """An amount of a free posting, pico-USD, signed; `day` (YYYY-MM-DD) and `model` may be ""."""
+
+    owner: str
+    bucket: str
+    pool: str | None
+    day: str
+    model: str
+    cost: int
+    charge: int
+
+
+class FreePostings(msgspec.Struct, frozen=True, tag="free_postings"):
+    """Amounts that are of no event: see `core.settle.free`, which makes and checks them.
+
+    `id` is content-addressed; `period` (YYYY-MM) is the one they are of; `about` says how they were
+    come by, in texts.
+    """
+
+    id: str
+    kind: FreeKind
+    period: str
+    lines: tuple[FreeLine, ...]
+    about: dict[str, str]
+    by: str
+    reason: str
+    recorded_at: int
+
+
+class Erasure(msgspec.Struct, frozen=True, tag="erasure"):
+    """The person behind this pseudonym was erased from the books."""
+
+    pseudonym: str
+    by: str
+    reason: str
+    recorded_at: int
+
+
+class Pruned(msgspec.Struct, frozen=True, tag="pruned"):
+    """Observations of the sealed months before `before` (YYYY-MM) were moved into an archive."""
+
+    before: str
+    file: str
+    sha256: str
+    observations: int
+    by: str
+    reason: str
+    recorded_at: int
+
+
 class Close(msgspec.Struct, frozen=True, tag="close"):
     """The books up to and with this period (YYYY-MM, UTC) are sealed.
 
     `root` is the Merkle root of what the close sealed, `postings` their number. From here on late
-    truth is posted in the month after.
+    truth is posted in the month after. `previous` is the hash of the checkpoint before, `forced`
+    names what stood against it; `signature` (hex) is over the checkpoint, by the key `key_id`.
     """
 
     period: str
@@ -91,9 +162,26 @@ class Close(msgspec.Struct, frozen=True, tag="close"):
     by: str
     reason: str
     recorded_at: int
+    previous: str = ""
+    forced: tuple[str, ...] = ()
+    algorithm: str | None = None
+    key_id: str | None = None
+    signature: str | None = None
 
 
-Control = Opened | Refusals | Counts | Policy | SessionOwner | Assignment | Close
+Control = (
+    Opened
+    | Refusals
+    | Counts
+    | Policy
+    | SessionOwner
+    | Assignment
+    | Restatement
+    | FreePostings
+    | Erasure
+    | Pruned
+    | Close
+)
 Record = Observation | Control
 
 _encoder = msgspec.msgpack.Encoder()

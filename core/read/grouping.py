@@ -54,6 +54,12 @@ class Selection(NamedTuple):
             found.append(None if at is None else day_of(at))
         return found[0], found[1]
 
+    def has_day(self, day: str) -> bool:
+        """Whether a day (YYYY-MM-DD) is within the span; one that is not said is before all."""
+        if self.since is not None and (not day or day < day_of(self.since)):
+            return False
+        return self.until is None or not day or day < day_of(self.until)
+
     def has(self, each: Settled) -> bool:
         """Whether an event is selected. One that nobody gave a time was before all others."""
         if self.since is not None or self.until is not None:

@@ -8,9 +8,12 @@ from typing import Any
 import msgspec
 
 from costspan.core.decide.decision import PLATFORM, UNATTRIBUTED
+from costspan.core.join import Event
 from costspan.core.money import format_usd
 from costspan.core.read.grouping import Group, Grouping, Key, Selection
-from costspan.core.settle.entries import Settled
+from costspan.core.schema import Observation
+from costspan.core.settle.entries import Line, Settled
+from costspan.core.settle.free import FREE_BUCKETS, target_of_free
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.posting import would_be
 
@@ -90,8 +93,9 @@ def of_lines(
 ) -> tuple[dict[Key, Group], Sums]:
     """From the roll-up, and the few events of which its lines do not tell all.
 
-    Balanced is what has no amount without an event that it stands for. That every line is the sum
-    of its postings, and every event's postings its decision, `is_balanced` finds.
+    Balanced is what has no amount without an event that it stands for, but free postings. That
+    every line is the sum of its postings, and every event's postings its decision, `is_balanced`
+    finds.
     """
     names, days = grouping.of_line, selection.days
     assert names is not None
@@ -99,11 +103,15 @@ def of_lines(
     chosen = {"period": selection.period, "since_day": days[0], "until_day": days[1]}
     sums = Sums()
     groups: dict[Key, Group] = {}
-    for key, (cost, charge, events) in ledger.sums(names, **chosen):
-        groups[key] = Group(cost, charge, events)
+    for (bucket, *rest), (cost, charge, events) in ledger.sums(("bucket", *names), **chosen):
+        group = groups.setdefault(tuple(rest), Group())
+        group.cost += cost
+        group.charge += charge
+        group.events += events
         sums.cost += cost
         sums.charge += charge
-        if events < 0 or (events == 0 and (cost or charge)):
+        is_free = bucket in FREE_BUCKETS
+        if events < 0 or (not events and not is_free and (cost or charge)) or (is_free and events):
             sums.is_balanced = False
     for _, (cost, _, _) in ledger.sums((), owner=PLATFORM, **chosen):
         sums.platform += cost
@@ -150,10 +158,40 @@ def of_events(
                 sums.platform += amount.cost
             elif line.owner == UNATTRIBUTED:
                 sums.unattributed += amount.cost
+    _add_free(ledger, grouping, selection, groups, sums)
     if selection.since is None and selection.until is None:
         for _, (cost, charge, _) in ledger.sums((), period=selection.period):
             sums.is_balanced = sums.is_balanced and (cost, charge) == (sums.cost, sums.charge)
     return groups, sums
+
+
+def _add_free(
+    ledger: Ledger,
+    grouping: Grouping,
+    selection: Selection,
+    groups: dict[Key, Group],
+    sums: Sums,
+) -> None:
+    """Free postings are of no event: of its fields, they have none but those of a line."""
+    for record in ledger.free_postings(selection.period):
+        stand_in = Settled(
+            event=Event(
+                id=record.id, facts=Observation(source=record.kind), outcome="unknown",
+                is_open=False, is_swept=False, operation_names=(), oid_names=(), span_names=(),
+            )
+        )  # fmt: skip
+        for line, amount in target_of_free(record):
+            if not selection.has_day(line.day):
+                continue
+            group = groups.setdefault(grouping.key(stand_in, line), Group())
+            group.cost += amount.cost
+            group.charge += amount.charge
+            sums.cost += amount.cost
+            sums.charge += amount.charge
+            if line.owner == PLATFORM:
+                sums.platform += amount.cost
+            elif line.owner == UNATTRIBUTED:
+                sums.unattributed += amount.cost
 
 
 def _count_unpriced(groups: dict[Key, Group], grouping: Grouping, each: Settled) -> None:
@@ -175,13 +213,21 @@ def is_as_decided(each: Settled) -> bool:
 def is_balanced(ledger: Ledger) -> bool:
     """Every line is the sum of its postings, every event's postings are its decision, sums agree.
 
-    Takes a look at every posting and every event, one at a time.
+    Those of free postings are what their records say. Takes a look at every posting and every
+    event, one at a time.
     """
-    on_lines = [0, 0, 0]
+    on_lines, on_free = [0, 0, 0], dict[Line, list[int]]()
     for rolled_up, added_up in zip_longest(ledger.roll_ups(), ledger.added_up()):
         if rolled_up is None or rolled_up != added_up:
             return False
-        _add(on_lines, rolled_up.cost, rolled_up.charge, rolled_up.events)
+        is_free = rolled_up.line.bucket in FREE_BUCKETS
+        sums = on_free.setdefault(rolled_up.line, [0, 0, 0]) if is_free else on_lines
+        _add(sums, rolled_up.cost, rolled_up.charge, rolled_up.events)
+    for record in ledger.free_postings():
+        for line, amount in target_of_free(record):
+            _add(on_free.setdefault(line, [0, 0, 0]), -amount.cost, -amount.charge, 0)
+    if any(map(any, on_free.values())):
+        return False
     of_events = [0, 0, 0]
     for each in ledger.events():
         if not is_as_decided(each):

@@ -11,7 +11,15 @@ from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
 from costspan.core.decide import RuleSet
-from costspan.core.journal.records import Assignment, Close, Control, Policy
+from costspan.core.invoices.store import InvoiceStore
+from costspan.core.journal.records import (
+    Assignment,
+    Close,
+    Control,
+    FreePostings,
+    Policy,
+    Restatement,
+)
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.schema import Observation
@@ -96,6 +104,18 @@ class Settlement(Protocol):
         """Name -> the assignment in force, for those of these names that have one."""
         ...
 
+    def has_restatements(self) -> bool:
+        """Whether any event or period was ever restated."""
+        ...
+
+    def restatements(self, names: Collection[str]) -> dict[str, Restatement]:
+        """Name of an event, or period -> the restatement in force, for those that have one."""
+        ...
+
+    def in_period(self, period: str) -> set[str]:
+        """The events of an effective period, perhaps some others; open ones may be left out."""
+        ...
+
     def closed_until(self) -> str | None:
         """The last period that is closed (YYYY-MM); None if none is."""
         ...
@@ -138,6 +158,10 @@ class Settlement(Protocol):
 
     def copied(self, event_ids: Collection[str] | None = None) -> dict[str, Posted]:
         """Event id -> what copied postings sum up to, of events not saved yet (None: all such)."""
+        ...
+
+    def come_to(self, event_ids: Collection[str]) -> None:
+        """Copied postings of these are accounted for."""
         ...
 
     def cursors(self) -> dict[str, int]:
@@ -272,6 +296,15 @@ class Ledger(Protocol):
 
     def cursors(self) -> dict[str, int]:
         """Sink -> number of the last posting that it has taken."""
+        ...
+
+    def free_postings(self, period: str | None = None) -> list[FreePostings]:
+        """The records of free postings, of one period if named, in the order they came."""
+        ...
+
+    @property
+    def invoices(self) -> InvoiceStore:
+        """What providers bill, beside the books; see `core.invoices`."""
         ...
 
     def closes(self) -> list[Close]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from costspan.core.decide import RuleSet
 from costspan.core.join import Event
-from costspan.core.journal.records import Policy
+from costspan.core.journal.records import Restatement
 from costspan.core.prices import Prices
 from costspan.core.settle.ledger import Settlement
 
@@ -33,17 +33,24 @@ class Policies:
         self._policies = settlement.policies()
         self._starts = [policy.effective_from for policy in self._policies]
 
-    def at(self, event: Event) -> InForce:
-        """The policy in force when the event started; the first one for anything before it."""
-        policy = self._policies[max(0, bisect_right(self._starts, event.at_ns or 0) - 1)]
-        return self._load(policy)
+    def at(self, event: Event, restated: Restatement | None = None) -> InForce:
+        """The policy in force when the event started; the first one for anything before it.
 
-    def _load(self, policy: Policy) -> InForce:
-        key = (policy.rules, policy.books)
+        A restatement's rules and books go before it.
+        """
+        policy = self._policies[max(0, bisect_right(self._starts, event.at_ns or 0) - 1)]
+        rules, books = policy.rules, policy.books
+        if restated is not None:
+            rules = restated.rules or rules
+            books = books if restated.books is None else restated.books
+        return self._load(rules, books)
+
+    def _load(self, rules: str, books: tuple[str, ...]) -> InForce:
+        key = (rules, books)
         found = _loaded.get(key)
         if found is None:
-            books = [self._settlement.price_book(sha256) for sha256 in policy.books]
-            found = InForce(self._settlement.rule_set(policy.rules), Prices(books))
+            prices = Prices([self._settlement.price_book(sha256) for sha256 in books])
+            found = InForce(self._settlement.rule_set(rules), prices)
             if len(_loaded) >= _LOADED_MAX:
                 _loaded.clear()
             _loaded[key] = found

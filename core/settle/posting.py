@@ -41,7 +41,8 @@ def would_be(event: Event, decision: Decision) -> Line:
 
 def counts_at(event: Event, decision: Decision | None) -> int | None:
     """When an event counts (ns UTC): when it started, a batch when it was completed."""
-    if decision is not None and decision.cause == "batch":
+    cause = event.facts.cause if decision is None else decision.cause
+    if cause == "batch":
         return event.facts.ended_at or event.at_ns
     return event.at_ns
 

@@ -13,19 +13,36 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from costspan.core.decide import Lineage, decide
 from costspan.core.join import Event, identify, merge
 from costspan.core.join.identity import AUTHENTICATED, Identified
-from costspan.core.journal.records import Assignment, Control, Policy, SessionOwner
+from costspan.core.journal.records import (
+    Control,
+    FreePostings,
+    Policy,
+    Restatement,
+    SessionOwner,
+)
 from costspan.core.schema import Observation
 from costspan.core.settle.component import Component, component
+from costspan.core.settle.corrections import (
+    assign,
+    corrected_names,
+    entries_of_free,
+    led_to,
+    names_of,
+)
+from costspan.core.settle.decisions import decisions_of
 from costspan.core.settle.draft import Draft, node_of
 from costspan.core.settle.entries import Posting, Settled
 from costspan.core.settle.keys import keys_of_event, waiting_keys_of
 from costspan.core.settle.ledger import Settlement
-from costspan.core.settle.lineage import ANCESTORS_MAX, lineage_of
 from costspan.core.settle.policy import Policies
-from costspan.core.settle.posting import entries_of, said_period, target_of, withdrawal_of
+from costspan.core.settle.posting import (
+    entries_of,
+    said_period,
+    target_of,
+    withdrawal_of,
+)
 
 EVENTS_PER_DECISION = 5000
 """So many dirty events are held at once: a new policy may dirty every event there is."""
@@ -62,14 +79,22 @@ def settle(
     unsaid = {seen.session for seen in appended.replaced if seen.session and authenticates(seen)}
     draft = Draft(settlement)
     closed_until = settlement.closed_until()
-    lost = [*appended.replaced, *_assigned_anew(settlement, new_controls)]
+    corrected = corrected_names(new_controls)
+    lost = [*appended.replaced, *led_to(settlement, corrected)]
     joined = component(settlement, appended.fresh, lost, gateways)
     won = {seen.oid or "" for seen in appended.replaced}
     dirty, entries = _rejoin(draft, joined, won, gateways, closed_until)
     dirty |= _dirtied_by_sessions(draft, sessions, owners, unsaid)
+    dirty |= {
+        id for id, each in draft.get(joined.events).items() if names_of(each.event) & corrected
+    }
     for record in new_controls:
         if isinstance(record, Policy):
             dirty |= settlement.started_since(_decides_since(record, settlement))
+        elif isinstance(record, Restatement) and record.period is not None:
+            dirty |= settlement.in_period(record.period)
+    free = [record for record in new_controls if isinstance(record, FreePostings)]
+    entries += entries_of_free(settlement, free, closed_until)
     postings = _decide(draft, dirty, entries, closed_until)
     return Report(
         observations=len(appended.fresh),
@@ -84,16 +109,6 @@ def _decides_since(policy: Policy, settlement: Settlement) -> int:
     """From when on events are decided by a policy (ns UTC): the first holds for all before it."""
     is_first = settlement.policies()[0] == policy
     return -(2**63) if is_first else policy.effective_from
-
-
-def _assigned_anew(settlement: Settlement, controls: Iterable[Control]) -> list[Observation]:
-    """What leads to the events that a new assignment names."""
-    names = [record.event for record in controls if isinstance(record, Assignment)]
-    if not names:
-        return []
-    as_attempts = [Observation(attempt_id=name) for name in names]
-    as_operations = [Observation(operation_ids=(name,)) for name in names]
-    return [*as_attempts, *as_operations, *settlement.observations(names)]
 
 
 def _rejoin(
@@ -116,7 +131,7 @@ def _rejoin(
     spoken = identified.events
     events = {event_id: merge(event_id, said) for event_id, said in spoken.items()}
     if settlement.has_assignments():
-        _assign(settlement, events)
+        assign(settlement, events)
     copied = settlement.copied(events.keys() - before.keys())
     placed: set[str] = set()
     renamed: set[str] = set()
@@ -142,34 +157,6 @@ def _rejoin(
         renamed.update(gone.event.names)
     _list_problems(settlement, joined, identified)
     return placed | _descendants(draft, renamed), entries
-
-
-def _assign(settlement: Settlement, events: dict[str, Event]) -> None:
-    """An assignment's tenant stands above everything that was observed."""
-    named: dict[str, list[str]] = {}
-    for event_id, event in events.items():
-        for name in {event_id, *event.operation_names, *event.oid_names}:
-            named.setdefault(name, []).append(event_id)
-    found = settlement.assignments(named)
-    latest: dict[str, Assignment] = {}
-    for name, assignment in found.items():
-        for event_id in named[name]:
-            other = latest.get(event_id)
-            if other is None or order_of(other) < order_of(assignment):
-                latest[event_id] = assignment
-    for event_id, assignment in latest.items():
-        facts = msgspec.structs.replace(
-            events[event_id].facts,
-            tenant=assignment.tenant,
-            tenant_source="assignment",
-            members=None,
-        )
-        events[event_id] = msgspec.structs.replace(events[event_id], facts=facts)
-
-
-def order_of(assignment: Assignment) -> tuple[int, str, str, str]:
-    """The latest counts; of two at one moment the same one, whatever order they come in."""
-    return (assignment.recorded_at, assignment.tenant, assignment.by, assignment.reason)
 
 
 def _news(old: Event, new: Event) -> Iterable[str]:
@@ -257,13 +244,9 @@ def _decide(draft: Draft, dirty: set[str], entries: list[Posting], closed_until:
             for event_id, each in draft.get(ordered[at : at + EVENTS_PER_DECISION]).items()
             if not each.event.is_open or each.decision is not None or each.posted
         }
-        lineages = _lineages(draft, events)
+        decisions = decisions_of(draft, policies, events)
         for event_id, before in events.items():
-            event = before.event
-            decision = None
-            if not event.is_open:
-                rules, prices = policies.at(event)
-                decision = decide(event, lineages[event_id], rules, prices)
+            event, decision = before.event, decisions[event_id]
             target = target_of(event, decision)
             entries += entries_of(event, before.posted, target, closed_until)
             draft.put(Settled(event=event, decision=decision, posted=target))
@@ -284,22 +267,3 @@ def withdraw_copied(settlement: Settlement) -> int:
     settlement.post(entries)
     settlement.forget(copied)
     return len(entries)
-
-
-def _lineages(draft: Draft, events: Mapping[str, Settled]) -> Mapping[str, Lineage]:
-    """The lineage of each event, its ancestors looked up level by level."""
-    nodes = {event_id: node_of(each.event) for event_id, each in events.items()}
-    resolved: dict[str, str] = {}
-    frontier = nodes
-    for _ in range(ANCESTORS_MAX):
-        references = {node.parent for node in frontier.values() if node.parent is not None}
-        found = draft.resolve(references - resolved.keys())
-        resolved.update(found)
-        above = draft.get(set(found.values()) - nodes.keys())
-        frontier = {event_id: node_of(each.event) for event_id, each in above.items()}
-        nodes.update(frontier)
-        if not frontier:
-            break
-    sessions = {node.session for node in nodes.values() if node.session is not None}
-    owners = draft.settlement.session_owners(sessions) if sessions else {}
-    return {event_id: lineage_of(event_id, nodes, resolved, owners) for event_id in events}

@@ -190,7 +190,7 @@ def test_another_schema_version_is_refused_and_named(ledger: Ledger, path: Path)
     with closing(sqlite3.connect(path)) as foreign, foreign:
         foreign.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     for create in (True, False):
-        with pytest.raises(LedgerError, match="schema version 99, this costspan reads 2"):
+        with pytest.raises(LedgerError, match="schema version 99, this costspan reads 3"):
             open_url(f"sqlite:///{path}", create=create)
 
 

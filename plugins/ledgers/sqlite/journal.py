@@ -14,16 +14,22 @@ from costspan.core.journal.records import (
     Close,
     Control,
     Counts,
+    Erasure,
+    FreePostings,
     Policy,
+    Pruned,
     Refusals,
+    Restatement,
     SessionOwner,
 )
 from costspan.core.schema import Observation, canonical, oid_of
+from costspan.core.settle.corrections import restated_order_of
 from costspan.core.settle.entries import Appended
 from costspan.core.settle.settle import authenticates
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,
     epoch_of,
+    journal_row,
     normal,
     observation_of,
     payload_of,
@@ -32,7 +38,7 @@ from costspan.plugins.ledgers.sqlite.rows import (
     split_oid,
 )
 
-Kept = Policy | SessionOwner | Assignment | Close
+Kept = Policy | SessionOwner | Assignment | Restatement | FreePostings | Erasure | Pruned | Close
 """The control records that are kept one by one."""
 _encode_control = msgspec.msgpack.Encoder().encode
 _decode_control = msgspec.msgpack.Decoder(Kept).decode
@@ -151,8 +157,8 @@ class JournalTables:
 
     def _insert(self, fresh: dict[int, Observation], new: list[int]) -> None:
         self._db.executemany(
-            "INSERT INTO journal VALUES (?, ?)",
-            [(number, payload_of(seen)) for number, seen in sorted(fresh.items())],
+            "INSERT INTO journal VALUES (?, ?, ?)",
+            [journal_row(number, seen) for number, seen in sorted(fresh.items())],
         )
         grown: dict[int, list[int]] = defaultdict(lambda: [0, 0])
         for number in new:
@@ -187,8 +193,9 @@ class JournalTables:
 
     def _count(self, writer: str, kind: str, counts: dict[str, int]) -> None:
         self._db.executemany(
-            """INSERT INTO counted VALUES (?, ?, ?, ?)
-               ON CONFLICT DO UPDATE SET times = max(times, excluded.times)""",
+            """INSERT INTO counted VALUES (?1, ?2, ?3, ?4, checksum(?1, ?2, ?3, ?4))
+               ON CONFLICT DO UPDATE SET times = excluded.times, crc = excluded.crc
+               WHERE excluded.times > times""",
             [(writer, kind, name, times) for name, times in counts.items()],
         )
 
@@ -212,6 +219,11 @@ class JournalTables:
             self._db.execute(
                 "INSERT OR IGNORE INTO assignments VALUES (?, ?, ?, ?, ?)",
                 (record.event, record.recorded_at, record.tenant, record.by, record.reason),
+            )
+        if isinstance(record, Restatement):
+            self._db.execute(
+                "INSERT OR IGNORE INTO restatements VALUES (?, last_insert_rowid())",
+                (record.event or record.period,),
             )
         return True
 
@@ -244,6 +256,24 @@ class JournalTables:
             SELECT event, tenant, by, reason, recorded_at FROM assignments WHERE event IN ({keys})
             ORDER BY recorded_at, tenant, by, reason"""
         return {row[0]: Assignment(*row) for row in select_in(self._db, sql, names)}
+
+    def has_restatements(self) -> bool:
+        """Whether any event or period was ever restated."""
+        return self._db.execute("SELECT 1 FROM restatements LIMIT 1").fetchone() is not None
+
+    def restatements(self, names: Collection[str]) -> dict[str, Restatement]:
+        """Name of an event, or period -> the restatement in force, for those that have one."""
+        sql = """
+            SELECT name, payload FROM restatements JOIN controls ON id = control
+            WHERE name IN ({keys})"""
+        found: dict[str, Restatement] = {}
+        for name, payload in select_in(self._db, sql, names):
+            record = _decode_control(payload)
+            assert isinstance(record, Restatement)
+            other = found.get(name)
+            if other is None or restated_order_of(other) < restated_order_of(record):
+                found[name] = record
+        return found
 
     def session_owners(self, sessions: Collection[str]) -> dict[str, str]:
         """The operator's latest row; else the evidence, where it is of one mind."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from costspan.core.settle.entries import Amount, Line, Posted, Posting, RollUp, Sum
+from costspan.core.settle.free import FREE_BUCKETS
 from costspan.plugins.ledgers.sqlite.journal import JournalTables
 from costspan.plugins.ledgers.sqlite.lines import NAMES, Lines, line_of
 
@@ -75,7 +76,11 @@ class PostingTables(JournalTables):
             total[0] += each.amount.cost
             total[1] += each.amount.charge
             total[2] += each.events
-        lines = [(line, Amount(cost, charge)) for line, (cost, charge, n) in sums.items() if n]
+        lines = [
+            (line, Amount(cost, charge))
+            for line, (cost, charge, n) in sums.items()
+            if n or (line.bucket in FREE_BUCKETS and (cost or charge))
+        ]
         return tuple(sorted(lines, key=lambda item: [part or "" for part in _parts(item[0])]))
 
     def find_postings(
@@ -151,8 +156,9 @@ class PostingTables(JournalTables):
     def move_cursor(self, sink: str, number: int) -> None:
         """Keep that a sink has taken every posting up to this number; it never goes back."""
         self._db.execute(
-            """INSERT INTO cursors VALUES (?, ?)
-               ON CONFLICT DO UPDATE SET posting = max(posting, excluded.posting)""",
+            """INSERT INTO cursors VALUES (?1, ?2, checksum(?1, ?2))
+               ON CONFLICT DO UPDATE SET posting = excluded.posting, crc = excluded.crc
+               WHERE excluded.posting > posting""",
             (sink, number),
         )
 

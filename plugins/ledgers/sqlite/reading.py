@@ -8,8 +8,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from costspan.core.decide import RuleSet
+from costspan.core.invoices.store import InvoiceStore
 from costspan.core.join.identity import own_part
-from costspan.core.journal.records import Close, Control, Counts, Policy, Refusals
+from costspan.core.journal.records import (
+    Close,
+    Control,
+    Counts,
+    FreePostings,
+    Policy,
+    Refusals,
+    Restatement,
+)
 from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Posting, RollUp, Settled, Sum
@@ -201,6 +210,19 @@ class Reading:
         """Sink -> number of the last posting that it has taken."""
         return self.reading().cursors()
 
+    def free_postings(self, period: str | None = None) -> list[FreePostings]:
+        """The records of free postings, of one period if named, in the order they came."""
+        kept = self.reading().kept_controls("FreePostings")
+        found = [each for each in kept if isinstance(each, FreePostings)]
+        return [each for each in found if period is None or each.period == period]
+
+    @property
+    def invoices(self) -> InvoiceStore:
+        """What providers bill, beside the books."""
+        from costspan.plugins.ledgers.sqlite.invoices import SqliteInvoices
+
+        return SqliteInvoices(self.connection)
+
     def closes(self) -> list[Close]:
         """Every close, the earliest period first."""
         return self.reading().closes()
@@ -263,9 +285,20 @@ class Reading:
         """Every policy, rule set and price book the books were decided by."""
         settlement = self.reading()
         policies = settlement.policies()
-        rules = {policy.rules: settlement.rule_set(policy.rules) for policy in policies}
-        books = {sha: settlement.price_book(sha) for policy in policies for sha in policy.books}
-        return policies, rules, books
+        restated = [
+            each
+            for each in settlement.kept_controls("Restatement")
+            if isinstance(each, Restatement)
+        ]
+        rules = {policy.rules for policy in policies}
+        rules.update(each.rules for each in restated if each.rules is not None)
+        books = {sha for policy in policies for sha in policy.books}
+        books.update(sha for each in restated for sha in each.books or ())
+        return (
+            policies,
+            {sha: settlement.rule_set(sha) for sha in sorted(rules)},
+            {sha: settlement.price_book(sha) for sha in sorted(books)},
+        )
 
     def writers(self) -> list[tuple[str, int, int]]:
         """(writer, greatest seq, records kept) of every writer."""

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from hashlib import blake2b
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -51,6 +52,17 @@ def digest_of(key: str) -> int:
 def payload_of(seen: Observation) -> bytes:
     """An observation's bytes without its oid, which the row's id says."""
     return encode_body(msgspec.structs.replace(seen, oid=None, writer=None, seq=None))
+
+
+def journal_row(number: int, seen: Observation) -> tuple[int, bytes, int]:
+    """(id, payload, crc) of an observation in its normal form."""
+    payload = payload_of(seen)
+    return number, payload, crc_of(seen.oid or "", payload)
+
+
+def crc_of(oid: str, payload: bytes) -> int:
+    """The checksum of a journal row: its id says whose it is only as long as the writers do."""
+    return crc32(payload, crc32(oid.encode()))
 
 
 def observation_of(writer: str, seq: int, payload: bytes) -> Observation:

@@ -1,9 +1,9 @@
--- The books of costspan in SQLite, schema version 2.
+-- The books of costspan in SQLite, schema version 3.
 -- journal, controls, conflicts and postings are only ever added to. events, keys, waiting, lines,
--- directory, assignments, problems and rulings follow from them and can be rebuilt.
+-- directory, assignments, restatements, problems and rulings follow from them and can be rebuilt.
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-INSERT INTO meta VALUES ('schema_version', '2');
+INSERT INTO meta VALUES ('schema_version', '3');
 INSERT INTO meta VALUES ('rebuilt', '0');       -- how often: lines are numbered anew each time
 
 -- A writer's records 0 to 2**32 - 1 are its epoch 0, and so on; an oid that no writer numbered is
@@ -17,8 +17,9 @@ CREATE TABLE writers (
     UNIQUE (name, epoch)
 ) STRICT;
 
--- One observation a row. Its id is its oid: the writer, then 32 bits of its number.
-CREATE TABLE journal (id INTEGER PRIMARY KEY, payload BLOB NOT NULL) STRICT;
+-- One observation a row. Its id is its oid: the writer, then 32 bits of its number. `crc` is over
+-- oid and payload.
+CREATE TABLE journal (id INTEGER PRIMARY KEY, payload BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
 
 -- Another payload under an oid that was taken: the one with the smaller hash is in the journal.
 CREATE TABLE conflicts (
@@ -53,6 +54,13 @@ CREATE TABLE assignments (
     PRIMARY KEY (event, recorded_at, tenant, by, reason)
 ) STRICT, WITHOUT ROWID;
 
+-- Name of an event, or a period -> the restatements of it.
+CREATE TABLE restatements (
+    name TEXT NOT NULL,
+    control INTEGER NOT NULL,
+    PRIMARY KEY (name, control)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE rule_sets (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE price_books (
     sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT, content BLOB NOT NULL
@@ -74,7 +82,8 @@ CREATE TABLE events (
     started_at INTEGER,            -- or the best that is known of when it was
     request_id TEXT,
     trace_id TEXT,
-    content BLOB NOT NULL
+    content BLOB NOT NULL,
+    crc INTEGER NOT NULL           -- of the content, which says everything else
 ) STRICT;
 CREATE INDEX events_parent ON events (parent) WHERE parent IS NOT NULL;
 CREATE INDEX events_session ON events (session) WHERE session IS NOT NULL;
@@ -143,7 +152,11 @@ BEGIN SELECT RAISE(ABORT, 'postings are append-only: post a correction'); END;
 CREATE TABLE copied (event_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 
 -- How far each sink has come: it takes postings at least once, in the order of their numbers.
-CREATE TABLE cursors (sink TEXT PRIMARY KEY, posting INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE cursors (
+    sink TEXT PRIMARY KEY,
+    posting INTEGER NOT NULL,
+    crc INTEGER NOT NULL           -- here and below: checksum() of the other columns, in order
+) STRICT, WITHOUT ROWID;
 
 -- What posts nothing and why, and conflicting payloads.
 CREATE TABLE problems (
@@ -160,5 +173,6 @@ CREATE TABLE counted (
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     times INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
     PRIMARY KEY (writer, kind, name)
 ) STRICT, WITHOUT ROWID;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping
 from typing import Any
+from zlib import crc32
 
 from costspan.core.decide import RuleSet
 from costspan.core.prices import PriceBook
@@ -93,6 +94,19 @@ class SqliteSettlement(PostingTables):
         sql = "SELECT id FROM events WHERE coalesce(started_at, 0) >= ?"
         return {row[0] for row in self._db.execute(sql, (at_ns,))}
 
+    def in_period(self, period: str) -> set[str]:
+        """The events that were ever posted on lines of a period, or are of unknown cost in it."""
+        posted = """
+            SELECT DISTINCT event_id FROM lines JOIN postings ON line = lines.id
+            WHERE effective_period = ? AND bucket NOT IN ('allocated', 'adjustment')"""
+        unknown = """
+            SELECT id FROM events WHERE status IN ('unpriced', 'unmeasured')
+              AND status NOT IN ('posted', 'not_money') AND about >= ? AND about < ?"""
+        found = {row[0] for row in self._db.execute(posted, (period,))}
+        # What stands for a period is "PERIOD OWNER", and '!' is what comes after the space.
+        found.update(row[0] for row in self._db.execute(unknown, (f"{period} ", f"{period}!")))
+        return found
+
     def awaiting(self, what: str, until_ns: int, at_most: int) -> list[str]:
         """The open events that await this, started at or before `until_ns`, oldest first."""
         # The third condition follows from the first: it lets SQLite use the partial index.
@@ -112,7 +126,8 @@ class SqliteSettlement(PostingTables):
         moved: list[tuple[Any, ...]] = []
         for each in events:
             event_id, place = each.event.id, _place(each)
-            state = (*_state(each), self._contents.pack(each))
+            content = self._contents.pack(each)
+            state = (*_state(each), content, crc32(content))
             number = self._numbers.get(event_id)
             if number is None:
                 number = self._next_number()
@@ -126,18 +141,19 @@ class SqliteSettlement(PostingTables):
                     moved.append((*place, *state, number))
         self._db.executemany(
             """INSERT INTO events (n, id, session, parent, started_at, request_id, trace_id,
-                                   status, about, is_swept, content)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                                   status, about, is_swept, content, crc)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
             new,
         )
         # An update touches every index that names a column it sets: most set few.
         self._db.executemany(
-            "UPDATE events SET status = ?, about = ?, is_swept = ?, content = ? WHERE n = ?",
+            "UPDATE events SET status = ?, about = ?, is_swept = ?, content = ?, crc = ? WHERE n = ?",
             decided,
         )
         self._db.executemany(
             """UPDATE events SET session = ?, parent = ?, started_at = ?, request_id = ?,
-               trace_id = ?, status = ?, about = ?, is_swept = ?, content = ? WHERE n = ?""",
+               trace_id = ?, status = ?, about = ?, is_swept = ?, content = ?, crc = ?
+               WHERE n = ?""",
             moved,
         )
         numbers = self._numbers
@@ -145,7 +161,7 @@ class SqliteSettlement(PostingTables):
             "INSERT OR IGNORE INTO keys VALUES (?, ?)",
             sorted((self._digest(key), numbers[event_id]) for key, event_id in keys),
         )
-        self._came_to([row[1] for row in new])
+        self.come_to([row[1] for row in new])
         self._known.clear()
         self._numbers.clear()
         self._digests.clear()
@@ -166,7 +182,7 @@ class SqliteSettlement(PostingTables):
             if number is not None:
                 self._known.pop(number, None)
         self._db.executemany("DELETE FROM events WHERE id = ?", [(id,) for id in event_ids])
-        self._came_to(event_ids)
+        self.come_to(event_ids)
 
     # --- observations that speak of none -------------------------------------------------------
 
@@ -244,7 +260,8 @@ class SqliteSettlement(PostingTables):
         ids = [row[0] for row in select_in(self._db, sql, event_ids)]
         return {event_id: self.posted_for(event_id) for event_id in ids}
 
-    def _came_to(self, event_ids: Collection[str]) -> None:
+    def come_to(self, event_ids: Collection[str]) -> None:
+        """Copied postings of these are accounted for."""
         if self._db.execute("SELECT 1 FROM copied LIMIT 1").fetchone() is not None:
             rows = [(event_id,) for event_id in event_ids]
             self._db.executemany("DELETE FROM copied WHERE event_id = ?", rows)

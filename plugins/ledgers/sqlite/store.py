@@ -17,7 +17,10 @@ from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.reading import Reading
 from costspan.plugins.ledgers.sqlite.settlement import SqliteSettlement
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
+_SCHEMAS = ("schema.sql", "invoices.sql", "persons.sql", "archived.sql")
+_BESIDE = frozenset({"meta", "invoices", "invoice_lines", "reviews", "persons", "archived"})
+"""The tables that are not of the books: a rebuild leaves them as they are."""
 MEMORY = ":memory:"
 
 
@@ -210,7 +213,7 @@ class SqliteLedger(Reading):
         tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         for (table,) in fresh.execute(tables).fetchall():
             # Table names of our own schema, never anybody's input: names cannot be bound.
-            if table == "meta":
+            if table in _BESIDE:
                 continue
             if table != "postings":
                 connection.execute(f'DELETE FROM "{table}"')  # noqa: S608
@@ -229,7 +232,8 @@ class SqliteLedger(Reading):
 
 
 def _schema() -> str:
-    return (files("costspan.plugins.ledgers.sqlite") / "schema.sql").read_text("utf-8")
+    folder = files("costspan.plugins.ledgers.sqlite")
+    return "\n".join((folder / name).read_text("utf-8") for name in _SCHEMAS)
 
 
 def _remove(database: Path) -> None:

@@ -6,6 +6,7 @@ OK = 0
 BAD = 1
 USAGE = 2
 NOT_FOUND = 3
+VARIANCE = 3
 LEDGER = 4
 INTERRUPTED = 130
 
@@ -15,7 +16,7 @@ exit codes:
   1  done, and the answer is bad: books not balanced, a replay or rebuild that differs,
      lines rejected, a finding of severity error
   2  a usage, settings or input file that cannot be used
-  3  no ledger there, or nothing has that name
+  3  no ledger there, or nothing has that name; reconcile: a variance stands that nobody reviewed
   4  the ledger could not be read or written (nothing was lost: the text says what was kept)
 """
 

@@ -1,0 +1,1 @@
+"""What providers bill: documents kept as they came, and the lines that were read from them."""
