@@ -21,7 +21,7 @@ from children import lines, say
 import costspan
 from costspan.core import forks as fork_guard
 
-HUNG_SECONDS = 20
+HUNG_SECONDS = 60
 IMPORTING_SECONDS = 0.25
 EVENTS = 5
 

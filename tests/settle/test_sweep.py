@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -31,37 +29,21 @@ from journals import (
 )
 from msgspec.structs import replace
 from oracle import settle_all
+from sweeping import end, keep, start, sweep_all
 from test_properties import decisions, proving
 
-import costspan
-from costspan.adapter import Attempt
-from costspan.core import runtime
 from costspan.core.config import Config
-from costspan.core.drain import Drained, add_observations, drain
 from costspan.core.join import Event
 from costspan.core.journal.records import SessionOwner
 from costspan.core.money import PICO
 from costspan.core.read.books import Books
-from costspan.core.rebuild import copy_books, nets, rebuild
-from costspan.core.recorder import Recorder
+from costspan.core.rebuild import copy_books, nets
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger, open_url
-from costspan.core.settle.sweep import BATCH_TTL_SECONDS, Ttl, sweep
 
-LATER = 2**62
 """Long after everything in the journals."""
-SECOND = 10**9
-HOUR = 3600 * SECOND
-NOW = 1_800_000_000 * SECOND
-
-
-def sweep_all(ledger: Ledger, now_ns: int = LATER, ttl: Ttl | None = None) -> int:
-    """How many were swept."""
-    with ledger.settling(0) as settlement:
-        everything = Ttl.of_everything(0)
-        return sweep(settlement, now_ns, ttl or everything, 100, (GATEWAY,)).observations
 
 
 def settled_and_swept(journal: Journal, sweeps: list[bool]) -> Ledger:
@@ -207,25 +189,6 @@ def ledger() -> Iterator[Ledger]:
         yield made
 
 
-def keep(ledger: Ledger, *observations: Observation) -> None:
-    with ledger.settling(0) as settlement:
-        settle(settlement, observations)
-
-
-def start(number: int, **facts: Any) -> Observation:
-    usual: dict[str, Any] = {
-        "attempt_id": f"a{number}", "kind": "model", "requested_model": "gpt-4o",
-        "tenant": "acme", "tenant_source": "context", "started_at": JANUARY, "layer": "gateway",
-        "source": "test",
-    }  # fmt: skip
-    return Observation(oid=f"w:{number}", phase="start", **{**usual, **facts})
-
-
-def end(number: int, **facts: Any) -> Observation:
-    usual = {"provider_result": "ok", "usage": {"input": 1000}, "executed_model": "gpt-4o"}
-    return replace(start(number), oid=f"w:{100 + number}", phase="end", **{**usual, **facts})
-
-
 def only(ledger: Ledger) -> Settled:
     (each,) = ledger.events()
     return each
@@ -342,38 +305,6 @@ def test_numbers_in_a_name_are_no_writers_numbers(ledger: Ledger) -> None:
 # --- when ----------------------------------------------------------------------------------------
 
 
-def test_a_call_and_a_batch_have_times_of_their_own(ledger: Ledger) -> None:
-    keep(
-        ledger,
-        start(1, started_at=NOW - 2 * HOUR),
-        start(2, started_at=NOW - 2 * HOUR + 1),
-        start(3, started_at=NOW - 25 * HOUR, cause="batch"),
-        start(4, started_at=None, recorded_at=NOW - 3 * HOUR),
-        start(5, started_at=NOW + HOUR),
-        start(6, started_at=None),
-    )
-    ttl = Ttl.of_settings(7200)
-
-    def open_now() -> set[str]:
-        return {each.event.id for each in ledger.events() if each.event.is_open}
-
-    assert sweep_all(ledger, NOW, ttl) == 3
-    assert open_now() == {"a2", "a3", "a5"}
-    assert sweep_all(ledger, NOW, ttl) == 0
-    assert sweep_all(ledger, NOW + 1, ttl) == 1
-    assert sweep_all(ledger, NOW + (BATCH_TTL_SECONDS - 25 * 3600) * SECOND, ttl) == 1
-    assert open_now() == {"a5"}
-
-
-def test_a_longer_time_for_calls_holds_for_batches_too() -> None:
-    week = 7 * 24 * 3600
-    assert Ttl.of_settings(week) == Ttl.of_everything(week)
-    assert Ttl.of_settings(60) == Ttl(60 * SECOND, BATCH_TTL_SECONDS * SECOND)
-
-
-# --- the drain -----------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     return Config(ledger=str(tmp_path / "ledger.db"), spool=tmp_path / "spool")
@@ -381,93 +312,3 @@ def config(tmp_path: Path) -> Config:
 
 def books_of(config: Config) -> Books:
     return Books(open_url(config.ledger_url, create=False))
-
-
-def test_a_drain_sweeps_after_all_it_drains(config: Config) -> None:
-    """The end is in the last segment: nothing was swept in between."""
-    for seen in (start(1), start(2), end(1)):
-        writer = Recorder(config.spool)
-        writer.record(replace(seen, oid=None))
-        writer.rotate()
-    done = drain(config, now_ns=NOW)
-    assert (done.segments, done.swept) == (3, 1)
-    with books_of(config) as books:
-        assert {e["event"]: e["outcome"] for e in books.events()} == {"a1": "ok", "a2": "unknown"}
-        assert [seen.recorded_at for seen in books.ledger.journal() if seen.source == "sweep"] == [
-            NOW
-        ]
-    assert drain(config, now_ns=NOW).swept == 0
-
-
-def test_an_end_that_a_live_writer_still_holds_comes_after_all(config: Config) -> None:
-    first, other = Recorder(config.spool), Recorder(config.spool)
-    first.record(replace(start(1), oid=None))
-    first.rotate()
-    other.record(replace(end(1), oid=None))
-    assert drain(config, now_ns=NOW).swept == 1
-    with books_of(config) as books:
-        assert books.totals()["totals"]["swept"] == 1
-    other.rotate()
-    assert drain(config, now_ns=NOW).swept == 0
-    with books_of(config) as books:
-        (event,) = books.events()
-        assert (event["outcome"], books.totals()["totals"]["swept"]) == ("ok", 0)
-        before = list(books.ledger.events())
-    rebuild(config)
-    with books_of(config) as books:
-        assert list(books.ledger.events()) == before
-
-
-def test_settlers_who_race_sweep_once(config: Config) -> None:
-    many = 300
-    add_observations(config, [start(number) for number in range(many)])
-    together = threading.Barrier(3)
-    found: list[Drained] = []
-
-    def race() -> None:
-        together.wait()
-        found.append(drain(config, now_ns=NOW))
-
-    threads = [threading.Thread(target=race) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(done.swept for done in found) == [0, 0, many]
-    with books_of(config) as books:
-        assert books.ledger.counts() | {"events": many, "swept": many, "conflict": 0} == (
-            books.ledger.counts()
-        )
-        assert sum(seen.source == "sweep" for seen in books.ledger.journal()) == many
-
-
-def test_an_operator_may_sweep_earlier(config: Config) -> None:
-    add_observations(
-        config, [start(1, started_at=NOW - 10), start(2, started_at=NOW - 10, cause="batch")]
-    )
-    assert drain(config, now_ns=NOW).swept == 0
-    assert drain(config, now_ns=NOW, sweep_older_seconds=1).swept == 0
-    assert drain(config, now_ns=NOW, sweep_older_seconds=10**12).swept == 0
-    assert drain(config, now_ns=NOW, sweep_older_seconds=0).swept == 2
-
-
-def test_a_process_flushes_and_sweeps(books_at: Path) -> None:
-    attempt = Attempt.start(provider="openai", requested_model="gpt-4o")
-    assert costspan.flush().swept == 0
-    assert costspan.flush(sweep_older=0).swept == 1
-    attempt.end(usage={"input": 1})
-    assert costspan.flush(sweep_older=0).swept == 0
-    with costspan.open_ledger() as books:
-        (event,) = books.events()
-        assert event["outcome"] == "ok"
-
-
-def test_a_process_that_records_nothing_any_more_sweeps_too(books_at: Path) -> None:
-    Attempt.start(requested_model="gpt-4o", started_at=time.time_ns() - HOUR)
-    assert costspan.flush().swept == 0
-    ledger, spool = books_at / "ledger.db", books_at / "spool"
-    costspan.configure(ledger, spool, open_ttl=60, background=False)
-    assert not runtime._drain_quietly()
-    assert runtime._drain_quietly(even_if_empty=True)
-    with costspan.open_ledger() as books:
-        assert books.totals()["totals"]["swept"] == 1
