@@ -97,24 +97,33 @@ class ScenarioFile:
         """The books of a scenario whose observations arrive in these batches."""
         ledger = open_url("sqlite:///:memory:", create=True)
         try:
-            with ledger.settling(0) as settlement:
-                rules = load_profile(scenario.get("profile", "billing"))
-                settlement.keep_rule_set(rules)
-                for book in self.books:
-                    settlement.keep_price_book(book)
-                hashes = tuple(book.sha256 for book in self.books)
-                settle(settlement, [], [Policy(rules.sha256, hashes, 0, "scenario")])
-                directory = [
-                    SessionOwner(session, tenant, "scenario", 0)
-                    for session, tenant in _named(scenario, "sessions").items()
-                ]
-                settle(settlement, [], directory)
-            for batch in batches:
-                with ledger.settling(0) as settlement:
-                    settle(settlement, batch, gateways=tuple(scenario.get("gateways") or ()))
+            self.settle_into(ledger, scenario, batches)
             return _printed(ledger, scenario)
         finally:
             ledger.close()
+
+    def settle_into(
+        self,
+        ledger: Ledger,
+        scenario: Mapping[str, Any],
+        batches: Sequence[Sequence[Observation]],
+    ) -> None:
+        """Settle a scenario into an empty ledger: its policy, its directory, these batches."""
+        with ledger.settling(0) as settlement:
+            rules = load_profile(scenario.get("profile", "billing"))
+            settlement.keep_rule_set(rules)
+            for book in self.books:
+                settlement.keep_price_book(book)
+            hashes = tuple(book.sha256 for book in self.books)
+            settle(settlement, [], [Policy(rules.sha256, hashes, 0, "scenario")])
+            directory = [
+                SessionOwner(session, tenant, "scenario", 0)
+                for session, tenant in _named(scenario, "sessions").items()
+            ]
+            settle(settlement, [], directory)
+        for batch in batches:
+            with ledger.settling(0) as settlement:
+                settle(settlement, batch, gateways=tuple(scenario.get("gateways") or ()))
 
 
 def observation_of(delivery: Mapping[str, Any]) -> Observation:

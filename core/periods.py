@@ -22,6 +22,12 @@ def month_after(period: str) -> str:
     return f"{year + month // 12:04}-{month % 12 + 1:02}"
 
 
+def month_before(period: str) -> str:
+    """The month before one."""
+    year, month = int(period[:4]), int(period[5:])
+    return f"{year - (month == 1):04}-{(month - 2) % 12 + 1:02}"
+
+
 def month_of(at_ns: int) -> str:
     """The month of a moment (ns UTC)."""
     return datetime.fromtimestamp(at_ns // 10**9, UTC).strftime("%Y-%m")

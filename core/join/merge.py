@@ -28,18 +28,18 @@ from costspan.core.join.precedence import (
 from costspan.core.join.reach import Reach, Spoken
 from costspan.core.schema import FIELDS, SCHEMA_VERSION, Observation, Outcome, oid_of
 
-_BY_PROVIDER = tuple(
+BY_PROVIDER = tuple(
     "executed_model provider provider_account deployment region tier provider_billed fault"
     " error_type cache fill_event avoided_cost flat_cost host_cost response_id route route_reason"
     " ended_at price_book period effective_period".split()
 )
-_BY_USER = tuple(
+BY_USER = tuple(
     "requested_model delivered_usage user agent feature workload labels members shared"
     " shared_prefix policy_owner kind name tool_call_id request_id client_request_id trace_id"
     " trace_origin span_id hops prompt_template prompt_hash attributes client_claims".split()
 )
-_OWN_ONLY = ("attempt", "retry_of", "retry_reason", "attempts_hidden")
-_SHARED = frozenset(
+OWN_ONLY = ("attempt", "retry_of", "retry_reason", "attempts_hidden")
+SHARED_FIELDS = frozenset(
     "user agent feature workload labels members shared shared_prefix policy_owner request_id"
     " client_request_id trace_id trace_origin client_claims".split()
 )
@@ -48,8 +48,8 @@ delivery, which have orders of their own)."""
 
 OWN, FULL, SHARED = Reach
 _MAY_SAY = {
-    FULL: tuple([name not in _OWN_ONLY for name in FIELDS]),
-    SHARED: tuple([name in _SHARED for name in FIELDS]),
+    FULL: tuple([name not in OWN_ONLY for name in FIELDS]),
+    SHARED: tuple([name in SHARED_FIELDS for name in FIELDS]),
 }
 """How far an observation speaks -> of which fields it may, in wire order."""
 
@@ -67,7 +67,7 @@ _SESSION, _SESSION_ORIGIN = _at("session", "session_origin")
 _PARENT, _PARENT_ORIGIN = _at("parent", "parent_origin")
 _CAUSE, _CAUSE_SOURCE, _INITIATOR = _at("cause", "cause_source", "initiator")
 _STARTED_AT, _RECORDED_AT = _at("started_at", "recorded_at")
-_BY_PROVIDER_AT = _at(*_BY_PROVIDER, *_OWN_ONLY)
+_BY_PROVIDER_AT = _at(*BY_PROVIDER, *OWN_ONLY)
 _AFTER_NAMES = FIELDS.index("kind")
 _SAYS_NOTHING = astuple(Observation())
 
@@ -283,7 +283,7 @@ def disagreements(spoken: Sequence[Spoken]) -> dict[str, dict[str, Any]]:
     An inferred cause is never a disagreement. For `explain`: the merge itself needs none of this.
     """
     found: dict[str, dict[str, Any]] = {}
-    watched = (*_BY_PROVIDER, *_BY_USER, *_OWN_ONLY, "usage", "provider_result", "delivery")
+    watched = (*BY_PROVIDER, *BY_USER, *OWN_ONLY, "usage", "provider_result", "delivery")
     for name in (*watched, "tenant", "cause", "initiator"):
         if name == "ended_at":
             continue  # no claim: every instrument has a clock of its own

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Self
 
-from costspan.core.money import format_usd
+from costspan.core.decide import RuleSet
+from costspan.core.invoices.invoice import Invoice
+from costspan.core.journal.records import FreePostings
+from costspan.core.money import format_usd, parse_usd
+from costspan.core.prices import PriceBook
 from costspan.core.read.explain import Explanation, explain
+from costspan.core.read.free_entry import find_free, free_entry, headline_of_free
 from costspan.core.read.grouping import Grouping, Selection, check_period
+from costspan.core.read.invoice_line import find_invoice, headline_of_invoice, invoice_beside
 from costspan.core.read.sheet import Sheet, is_balanced, sheet_of
 from costspan.core.read.statement import Statement, statement_of
 from costspan.core.read.tree import EVENTS_MAX
+from costspan.core.read.what_if import WhatIf, what_if
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger
 
@@ -25,8 +32,10 @@ class NotFound(LookupError):
 class Books:
     """A ledger opened for reading. Use it as a context manager, or `close` it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, gateways: tuple[str, ...] = ()) -> None:
+        """Read a ledger that is settled with these gateways (the setting of that name)."""
         self.ledger = ledger
+        self._gateways = gateways
         self.url = ledger.url
 
     def __enter__(self) -> Self:
@@ -119,20 +128,83 @@ class Books:
                 yield plain_event(each)
 
     def explain(self, name: str) -> Explanation:
-        """Everything that decided what `name` (an event, request, trace, session, response) cost.
+        """Everything that decided what `name` cost.
+
+        `name` is an event, request, trace, session or response; a free posting (`@KIND:…`) or an
+        invoice, by its id or the beginning of it; `:NUMBER` behind an invoice is one line of it.
 
         Raises:
             NotFound: if nothing has this name.
         """
         with self.ledger.snapshot():
-            ids = self._named(name)
-            if not ids:
-                raise NotFound(
-                    f"{name!r} names no event in {self.url}: it is looked for among attempt,"
-                    " operation, request, caller's request, trace, span, session and response ids."
-                    " If it is recent, it may still be in the spool: run costspan drain"
-                )
-            return explain(self.ledger, name, ids)
+            if (record := find_free(self.ledger, name)) is not None:
+                return self._of_free(name, record)
+            if ids := self._named(name):
+                return explain(self.ledger, name, ids, self._gateways)
+            if (found := find_invoice(self.ledger, name)) is not None:
+                return self._of_invoice(name, *found)
+            raise self._not_found(name)
+
+    def what_if(
+        self, name: str, rules: RuleSet | None = None, book: PriceBook | None = None
+    ) -> WhatIf:
+        """What other rules, or a price book in front of the others, would make of these events.
+
+        Nothing is written. Arguments as for `explain`; a book of the same id is replaced.
+
+        Raises:
+            NotFound: if no event has this name.
+        """
+        with self.ledger.snapshot():
+            return what_if(self.ledger, name, self.named(name), rules, book)
+
+    def named(self, name: str) -> list[str]:
+        """The ids of the events that a name of `explain` names.
+
+        Raises:
+            NotFound: if no event has this name.
+        """
+        if ids := self._named(name):
+            return ids
+        raise self._not_found(name)
+
+    def _of_free(self, name: str, record: FreePostings) -> Explanation:
+        return Explanation(
+            name=name,
+            ledger=self.url,
+            headline=headline_of_free(record),
+            matched=(record.id,),
+            roots=(),
+            cost=format_usd(sum(line.cost for line in record.lines)),
+            charge=format_usd(sum(line.charge for line in record.lines)),
+            is_cut=False,
+            entry=free_entry(self.ledger, record),
+        )
+
+    def _of_invoice(self, name: str, invoice: Invoice, number: int | None) -> Explanation:
+        line = None if number is None else self.ledger.invoices.line(invoice.id, number)
+        if number is not None and line is None:
+            raise NotFound(f"the invoice {invoice.id} has no line {number}")
+        beside = invoice_beside(self.ledger, invoice, line)
+        return Explanation(
+            name=name,
+            ledger=self.url,
+            headline=headline_of_invoice(beside),
+            matched=(invoice.id,),
+            roots=(),
+            cost=format_usd(sum(parse_usd(cost) for cost, _, _ in beside.owners.values())),
+            charge=format_usd(sum(parse_usd(charge) for _, charge, _ in beside.owners.values())),
+            is_cut=False,
+            invoice=beside,
+        )
+
+    def _not_found(self, name: str) -> NotFound:
+        return NotFound(
+            f"{name!r} names no event in {self.url}: it is looked for among attempt,"
+            " operation, request, caller's request, trace, span, session and response ids,"
+            " free postings (@KIND:...) and invoices (ID:LINE)."
+            " If it is recent, it may still be in the spool: run costspan drain"
+        )
 
     def _named(self, name: str) -> list[str]:
         """By what has an index; by an operation whose host we know; at last by a look at all."""

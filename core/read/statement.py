@@ -1,7 +1,8 @@
 """Finance's page: what one tenant is charged for one month, from the roll-up alone.
 
 A statement is what was posted in its month. What belongs to another month but came after that was
-closed is an adjustment, so that every amount is on exactly one statement.
+closed is an adjustment, so that every amount is on exactly one statement; so is what people and
+invoices adjusted. Each is named: what it is, by whom, and why.
 """
 
 from __future__ import annotations
@@ -12,46 +13,26 @@ from typing import Any
 import msgspec
 
 from costspan.core.money import format_usd
+from costspan.core.read.amounts import CURRENCY, NOTHING, Amounts, sum_of
+from costspan.core.read.corrected import Correction, corrections_of
 from costspan.core.read.grouping import check_period
 from costspan.core.settle.entries import RollUp
+from costspan.core.settle.free import ADJUSTMENT, ALLOCATED, FREE_BUCKETS
 from costspan.core.settle.ledger import Ledger
 
-
-class Amounts(msgspec.Struct, frozen=True):
-    """Sums of lines: pico-USD, signed, and how many events stand on them.
-
-    Events may be fewer than none among adjustments: an event that a closed month counted is taken
-    back in a later one.
-    """
-
-    cost: int = 0
-    charge: int = 0
-    events: int = 0
-
-    @property
-    def absorbed(self) -> int:
-        """What the platform bears itself (pico-USD)."""
-        return self.cost - self.charge
-
-    def plain(self) -> dict[str, Any]:
-        """As plain values; amounts are decimal strings of USD."""
-        return {
-            "cost": format_usd(self.cost),
-            "charge": format_usd(self.charge),
-            "absorbed": format_usd(self.absorbed),
-            "events": self.events,
-        }
-
-
-NOTHING = Amounts()
+__all__ = ["NOTHING", "Amounts", "Correction", "Statement", "statement_of"]
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """direct + agent + allocated + adjustments = total, of one tenant and month (YYYY-MM, UTC).
 
-    `buckets`, `models` and `days` each hold all of the month itself, `adjustments` what this month
-    posted for others, by the month it belongs to. All are in order of their names.
+    `buckets` holds all of the month itself, `models` and `days` what of it is calls (direct and
+    agent), `pools` what is allocated; `adjustments` is what this month posted for others, by the
+    month it belongs to. All are in order of their names. `corrections` are the adjustments one by
+    one: they add up to `adjusted`.
 
+    `above` is what was charged on lines (a day of a model, direct or agent) where the charge is
+    more than the cost, by model: at least so much, for a line may have calls below cost too.
     `unknown` events of the month have no amount here: nobody knows what they cost.
     """
 
@@ -62,6 +43,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     days: dict[str, Amounts]
     adjustments: dict[str, Amounts]
     unknown: int
+    pools: dict[str, Amounts] = {}
+    above: dict[str, Amounts] = {}
+    corrections: tuple[Correction, ...] = ()
 
     @property
     def direct(self) -> Amounts:
@@ -76,23 +60,29 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def allocated(self) -> Amounts:
         """The tenant's part of the platform's pools; nothing before the month is allocated."""
-        return self.buckets.get("allocated", NOTHING)
+        return self.buckets.get(ALLOCATED, NOTHING)
 
     @property
     def adjusted(self) -> Amounts:
-        """The sum of the adjustments."""
-        return _sum(self.adjustments.values())
+        """The sum of the adjustments: those of the month itself, and what came late for others."""
+        return sum_of([self.buckets.get(ADJUSTMENT, NOTHING), *self.adjustments.values()])
 
     @property
     def total(self) -> Amounts:
         """What is billed for this month."""
-        return _sum([*self.buckets.values(), *self.adjustments.values()])
+        return sum_of([*self.buckets.values(), *self.adjustments.values()])
+
+    @property
+    def charged_above(self) -> int:
+        """How much of the charge is above the cost, at least (pico-USD)."""
+        return -sum_of(self.above.values()).absorbed
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values; amounts are decimal strings of USD."""
         return {
             "tenant": self.tenant,
             "period": self.period,
+            "currency": CURRENCY,
             "direct": self.direct.plain(),
             "agent": self.agent.plain(),
             "allocated": self.allocated.plain(),
@@ -100,7 +90,13 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
             "total": self.total.plain(),
             "by_model": _plain("model", self.models),
             "by_day": _plain("day", self.days),
+            "by_pool": _plain("pool", self.pools),
             "by_adjusted_period": _plain("period", self.adjustments),
+            "corrections": [each.plain() for each in self.corrections],
+            "charged_above_cost": {
+                "at_least": format_usd(self.charged_above),
+                "by_model": _plain("model", self.above),
+            },
             "unknown_events": self.unknown,
         }
 
@@ -118,14 +114,24 @@ def statement_of(ledger: Ledger, tenant: str, period: str) -> Statement:
     late: list[RollUp] = []
     for each in ledger.roll_ups(owner=tenant, posted_period=period):
         (own if each.line.effective_period == period else late).append(each)
+    calls = [each for each in own if each.line.bucket not in FREE_BUCKETS]
+    shares = [each for each in own if each.line.bucket == ALLOCATED]
+    above = [
+        each
+        for each in (*own, *late)
+        if each.charge > each.cost and each.line.bucket not in FREE_BUCKETS
+    ]
     return Statement(
         tenant=tenant,
         period=period,
         buckets=_by([each.line.bucket for each in own], own),
-        models=_by([each.line.model for each in own], own),
-        days=_by([each.line.day for each in own], own),
+        models=_by([each.line.model for each in calls], calls),
+        days=_by([each.line.day for each in calls], calls),
         adjustments=_by([each.line.effective_period for each in late], late),
         unknown=ledger.unknown(tenant, period),
+        pools=_by([each.line.pool or "" for each in shares], shares),
+        above=_by([each.line.model for each in above], above),
+        corrections=corrections_of(ledger, tenant, period, own, late),
     )
 
 
@@ -140,15 +146,6 @@ def _by(names: Iterable[str], lines: Iterable[RollUp]) -> dict[str, Amounts]:
             total[1] += charge
             total[2] += events
     return {name: Amounts(*sums[name]) for name in sorted(sums)}
-
-
-def _sum(amounts: Iterable[Amounts]) -> Amounts:
-    cost = charge = events = 0
-    for each in amounts:
-        cost += each.cost
-        charge += each.charge
-        events += each.events
-    return Amounts(cost, charge, events)
 
 
 def _plain(name: str, parts: dict[str, Amounts]) -> list[dict[str, Any]]:

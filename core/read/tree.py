@@ -14,7 +14,9 @@ EVENTS_MAX = 10_000
 
 
 class Tree:
-    """The events, their ancestors and their descendants, and the other attempts of each operation.
+    """The events, their ancestors and descendants, and the other attempts of what they try.
+
+    Those of one operation, and those that they say they retry.
 
     `parents` is event id -> the id of its parent among them; a cycle's least id has none.
     """
@@ -39,7 +41,8 @@ class Tree:
         found = self._draft.get(frontier)
         self.events.update(found)
         facts = {event_id: each.event.facts for event_id, each in found.items()}
-        resolved = self._draft.resolve({each.parent for each in facts.values() if each.parent})
+        references = {name for each in facts.values() for name in (each.parent, each.retry_of)}
+        resolved = self._draft.resolve({name for name in references if name})
         for event_id, each in facts.items():
             if (parent := resolved.get(each.parent or "")) is not None and parent != event_id:
                 self.parents[event_id] = parent

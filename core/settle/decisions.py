@@ -22,8 +22,8 @@ def decisions_of(
     for event_id, each in events.items():
         event = each.event
         if not event.is_open:
-            rules, prices = policies.at(event, restatements.get(event_id))
-            found[event_id] = decide(event, lineages[event_id], rules, prices)
+            rules, prices, charges = policies.at(event, restatements.get(event_id))
+            found[event_id] = decide(event, lineages[event_id], rules, prices, charges)
     return found
 
 

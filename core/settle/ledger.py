@@ -21,7 +21,7 @@ from costspan.core.journal.records import (
     Restatement,
 )
 from costspan.core.ledger_errors import LedgerError
-from costspan.core.prices import PriceBook, PriceRow
+from costspan.core.prices import ChargeBook, PriceBook, PriceRow
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Appended, Posted, Posting, RollUp, Settled, Sum
 
@@ -142,6 +142,14 @@ class Settlement(Protocol):
 
     def keep_price_book(self, book: PriceBook) -> None:
         """Keep a price-book snapshot by its hash."""
+        ...
+
+    def charge_book(self, sha256: str) -> ChargeBook:
+        """A kept charge book."""
+        ...
+
+    def keep_charge_book(self, book: ChargeBook) -> None:
+        """Keep a charge book by its hash."""
         ...
 
     def price_book_versions(self) -> list[tuple[str, str, str | None]]:
@@ -298,8 +306,13 @@ class Ledger(Protocol):
         """Sink -> number of the last posting that it has taken."""
         ...
 
-    def free_postings(self, period: str | None = None) -> list[FreePostings]:
-        """The records of free postings, of one period if named, in the order they came."""
+    def free_postings(
+        self, period: str | None = None, owner: str | None = None
+    ) -> Iterator[FreePostings]:
+        """The records of free postings in the order they came.
+
+        Those of one effective period, and with a line of one owner, where named.
+        """
         ...
 
     @property
@@ -341,6 +354,10 @@ class Ledger(Protocol):
 
     def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:
         """Every policy, rule set and price book the books were decided by, by hash."""
+        ...
+
+    def charge_books(self) -> dict[str, ChargeBook]:
+        """Every charge book that a policy or a restatement names, by hash."""
         ...
 
     def writers(self) -> list[tuple[str, int, int]]:

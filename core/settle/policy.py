@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from costspan.core.decide import RuleSet
 from costspan.core.join import Event
-from costspan.core.journal.records import Restatement
-from costspan.core.prices import Prices
+from costspan.core.journal.records import Policy, Restatement
+from costspan.core.prices import ChargeBook, Prices
 from costspan.core.settle.ledger import Settlement
 
 
@@ -17,10 +17,12 @@ class InForce(NamedTuple):
 
     rules: RuleSet
     prices: Prices
+    charges: ChargeBook | None
 
 
 _LOADED_MAX = 16
-_loaded: dict[tuple[str, tuple[str, ...]], InForce] = {}
+_Key = tuple[str, tuple[str, ...], str | None]
+_loaded: dict[_Key, InForce] = {}
 """By content hashes, so it holds for every ledger: a process drains every few seconds, and reading
 the price books takes longer than settling what came in between."""
 
@@ -36,21 +38,29 @@ class Policies:
     def at(self, event: Event, restated: Restatement | None = None) -> InForce:
         """The policy in force when the event started; the first one for anything before it.
 
-        A restatement's rules and books go before it.
+        A restatement's rules, books and charges go before it.
         """
-        policy = self._policies[max(0, bisect_right(self._starts, event.at_ns or 0) - 1)]
-        rules, books = policy.rules, policy.books
+        policy = self.policy_at(event)
+        rules, books, charges = policy.rules, policy.books, policy.charges
         if restated is not None:
             rules = restated.rules or rules
             books = books if restated.books is None else restated.books
-        return self._load(rules, books)
+            charges = restated.charges or charges
+        return self._load((rules, books, charges))
 
-    def _load(self, rules: str, books: tuple[str, ...]) -> InForce:
-        key = (rules, books)
+    def policy_at(self, event: Event) -> Policy:
+        """The record of the policy in force when the event started."""
+        return self._policies[max(0, bisect_right(self._starts, event.at_ns or 0) - 1)]
+
+    def _load(self, key: _Key) -> InForce:
         found = _loaded.get(key)
         if found is None:
-            prices = Prices([self._settlement.price_book(sha256) for sha256 in books])
-            found = InForce(self._settlement.rule_set(rules), prices)
+            rules, books, charges = key
+            found = InForce(
+                self._settlement.rule_set(rules),
+                Prices([self._settlement.price_book(sha256) for sha256 in books]),
+                None if charges is None else self._settlement.charge_book(charges),
+            )
             if len(_loaded) >= _LOADED_MAX:
                 _loaded.clear()
             _loaded[key] = found

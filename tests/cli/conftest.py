@@ -67,8 +67,8 @@ def desk(
     monkeypatch.setenv("COSTSPAN_LEDGER", str(desk.ledger))
     monkeypatch.setenv("COSTSPAN_SPOOL", str(desk.spool))
     monkeypatch.setenv("COSTSPAN_OPEN_TTL", str(TEN_YEARS_SECONDS))
-    for name in ("COSTSPAN_RULES", "COSTSPAN_PRICES", "COSTSPAN_PROFILE", "COSTSPAN_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("RULES", "PRICES", "CHARGES", "PROFILE", "CONFIG"):
+        monkeypatch.delenv(f"COSTSPAN_{name}", raising=False)
     return desk
 
 

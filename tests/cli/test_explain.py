@@ -20,14 +20,14 @@ def _event(desk: Desk, **wanted: str) -> dict[str, Any]:
 def test_found_by_request_session_and_response(shop: Desk, name: str) -> None:
     ran = shop.run("explain", name)
     assert ran.code == 0
-    assert "cost 0.003500000000 = charge 0.003500000000 + absorbed 0.000000000000" in ran.out
+    assert "cost 0.0035 USD = charge 0.0035 USD + absorbed 0.00 USD" in ran.out
     assert str(shop.ledger) in ran.out
 
 
 def test_found_by_attempt_id(shop: Desk) -> None:
     event = _event(shop, kind="tool")
     ran = shop.run("explain", event["id"])
-    assert 'tool  "search"  ok  0.010000000000 USD  <- asked for' in ran.out
+    assert '  tool  "search"  ok  cost 0.01 USD  acme agent pays 0.01 USD  <- asked for' in ran.out
 
 
 def test_what_ran_inside_a_tool_is_below_it(shop: Desk) -> None:
@@ -35,32 +35,90 @@ def test_what_ran_inside_a_tool_is_below_it(shop: Desk) -> None:
     (inner,) = tool["below"]
     assert inner["cost"] == "0.001000000000"
     assert inner["decision"]["cause"] == "step"
-    assert "\n  model  gpt-4o  ok" in shop.run("explain", "req-1").out
+    assert "\n  [3]  model  gpt-4o  ok" in shop.run("explain", "req-1").out
 
 
 def test_a_page_says_what_decided(shop: Desk) -> None:
     out = shop.run("explain", "resp-acme").out
     facts = [" ".join(line.split()) for line in out.splitlines()]
-    assert "started 2026-11-05 12:00:00Z took 250 ms" in facts
-    assert "tokens input 1,000, output 100 (provider)" in facts
+    assert facts[2] == (
+        "acme pays 0.0035 USD (direct) for a model call to gpt-4o of 2026-11-05 12:00:00Z."
+        " Why: the call names its tenant."
+    )
+    assert "started 2026-11-05 12:00:00Z, took 250 ms" in facts
+    assert "tokens input 1,000, output 100 (provider, from gateway shop END)" in facts
+    assert "input 1,000 x 2.50 USD per 1M = 0.0025 USD" in facts
     assert "why owner O4: the call names its tenant" in facts
     assert "label team = blue" in facts
     for start in (
-        "price gpt-4o: input 2.5, output 10 USD per 1M tokens; contract, any date",
+        "price gpt-4o in book contract, valid at any date",
         "seen by gateway shop START",
         "seen by gateway shop END",
-        "posted acme direct 2026-11 cost 0.003500000000",
+        "posted acme direct: cost 0.0035, charge 0.0035 USD, in 2026-11 (open month)",
+        "not O1 has_members is no, not yes",
     ):
         assert any(fact.startswith(start) for fact in facts), start
-    assert "O1" not in out
     assert "\x1b" not in out
     assert out.isascii()
 
 
-def test_every_rule_and_why_it_missed(shop: Desk) -> None:
+def test_brief_is_headline_and_tree(shop: Desk) -> None:
+    whole = shop.run("explain", "req-1").out.splitlines()
+    brief = shop.run("explain", "req-1", "--brief").out.splitlines()
+    assert whole[: len(brief)] == brief
+    assert brief[2].startswith("acme pays 0.0145 USD")
+    assert len(brief) == 7
+
+
+def test_every_table_of_rules(shop: Desk) -> None:
+    assert "why premium" not in shop.run("explain", "resp-acme").out
     out = shop.run("explain", "resp-acme", "--rules").out
-    assert "O1 no: has_members is no, not yes" in out
-    assert "O4: the call names its tenant" in out
+    assert "why premium" in out
+    assert "why quantity" in out
+
+
+def test_one_html_page_to_attach(shop: Desk) -> None:
+    path = shop.folder / "ticket.html"
+    ran = shop.run("explain", "resp-acme", "--html", path)
+    assert (ran.code, ran.out) == (0, "")
+    page = path.read_text("utf-8")
+    assert "acme pays 0.0035 USD (direct)" in page
+    assert page == shop.run("explain", "resp-acme", "--html", "-").out
+    assert "<script" not in page
+    assert shop.run("explain", "resp-acme", "--html", shop.folder / "no" / "x.html").code == 2
+    assert shop.run("explain", "resp-acme", "--html", "-", "--json").code == 2
+
+
+def test_what_if_other_prices_or_rules_and_nothing_is_written(shop: Desk) -> None:
+    before = shop.ledger.read_bytes()
+    book = shop.folder / "other.toml"
+    book.write_text('[[price]]\nmodel = "gpt-4o"\ninput = "1.00"\noutput = "10.00"\n', "utf-8")
+    ran = shop.run("explain", "req-1", "--what-if-book", book)
+    assert ran.code == 0
+    assert "2 of 3 events would be decided differently" in ran.out
+    assert "the cost 0.0145 -> 0.0127 USD" in ran.out
+    found = shop.run("explain", "req-1", "--what-if-book", book, "--json").json
+    assert found["charge"] == ["0.014500000000", "0.012700000000"]
+    assert found["owners"] == {"acme": ["0.014500000000", "0.012700000000"]}
+    assert {name for each in found["changed"] for name in each["differs"]} == {
+        "cost", "charge", "price_row",
+    }  # fmt: skip
+    rules = shop.folder / "rules.toml"
+    rules.write_text(
+        '[[owner]]\nid = "mine"\nthen = "platform"\nbecause = "we pay for steps"\n'
+        'when = { cause = "step" }\n',
+        "utf-8",
+    )
+    found = shop.run("explain", "req-1", "--what-if", rules, "--json").json
+    (changed,) = found["changed"]
+    assert changed["stands"]["owners"] == ["acme"]
+    assert changed["would_be"]["owners"] == ["@platform"]
+    assert "mine" in changed["would_be"]["rules"]
+    assert "nothing would be different" in shop.run("explain", "req-1", "--what-if", "billing").out
+    for bad in (("--what-if", "nobody.toml"), ("--what-if-book", "nobody.toml")):
+        assert shop.run("explain", "req-1", *bad).code == 2
+    assert shop.run("explain", "nobody", "--what-if", "billing").code == 3
+    assert shop.ledger.read_bytes() == before
 
 
 def test_json_has_amounts_as_decimal_strings(shop: Desk) -> None:
@@ -102,10 +160,10 @@ def test_disagreement_and_substitution_are_told(empty: Desk) -> None:
     )
     out = empty.run("explain", "litellm:c1").out
     assert "model  gpt-4o -> gpt-4o-mini  ok" in out
-    assert 'disagree     usage: framework end {"input":990,"output":100}' in out
-    assert "framework  END  speaks for all of it" in out
+    assert 'framework END says {"input":990,"output":100}' in out
+    assert "evidence on this call; believed about" in out
     assert "charged above cost" in out
-    assert "why price    C5" in out
+    assert "C5: another model answered" in out
 
 
 def test_open_unknown_and_refused_events_say_so(empty: Desk) -> None:

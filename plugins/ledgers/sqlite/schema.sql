@@ -61,10 +61,19 @@ CREATE TABLE restatements (
     PRIMARY KEY (name, control)
 ) STRICT, WITHOUT ROWID;
 
+-- Whom each free posting is about.
+CREATE TABLE free_owners (
+    owner TEXT NOT NULL,
+    control INTEGER NOT NULL,
+    PRIMARY KEY (owner, control)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE rule_sets (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE price_books (
     sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT, content BLOB NOT NULL
 ) STRICT;
+
+CREATE TABLE charge_books (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 
 -- What the tables of rules say of one combination of features: the same for thousands of events.
 -- Its id is the first half of the digest that is its key.

@@ -30,17 +30,15 @@ def code_of(error: Exception) -> int | None:
     # Imported where something went wrong already: the way there stays short.
     import sqlite3
 
-    from costspan.core.config import ConfigError
-    from costspan.core.decide import RuleError
     from costspan.core.ledger_errors import LedgerError, LedgerMissing
-    from costspan.core.money import MoneyError
-    from costspan.core.prices import PriceError
     from costspan.core.read.books import NotFound
 
     if isinstance(error, (LedgerMissing, NotFound)):
         return NOT_FOUND
     if isinstance(error, (LedgerError, sqlite3.Error)):
         return LEDGER
-    if isinstance(error, (UsageError, ConfigError, RuleError, PriceError, MoneyError, OSError)):
+    # Every ValueError of our own says what input cannot be used.
+    ours = isinstance(error, ValueError) and type(error).__module__.startswith("costspan.")
+    if ours or isinstance(error, OSError):
         return USAGE
     return None

@@ -24,6 +24,7 @@ from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import settings_of
 from costspan.core import clean
+from costspan.core.attributes import allow
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
 from costspan.core.ledger_errors import LedgerError
@@ -52,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if options.file is None:
         raise UsageError("name a FILE, or - for standard input (--schema prints the format)")
     settings = settings_of(options)
+    allow(settings.attributes)
     report = Report()
     with ExitStack() as stack:
         source: BinaryIO = sys.stdin.buffer

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 from costspan.cli.exits import UsageError
 from costspan.core.read.grouping import check_period
+from costspan.core.read.words import day, lasted, when
+
+__all__ = ["age", "day", "lasted", "moment_ns", "period", "span", "when"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_SECONDS = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
@@ -40,21 +43,6 @@ def period(text: str) -> str:
         raise UsageError(str(error)) from error
 
 
-def when(at_ns: int | None) -> str:
-    """A time for people, to the second."""
-    if at_ns is None:
-        return "no time"
-    try:
-        return (_EPOCH + timedelta(seconds=at_ns // 10**9)).strftime("%Y-%m-%d %H:%M:%SZ")
-    except OverflowError:
-        return f"{at_ns} ns"
-
-
-def day(at_ns: int) -> str:
-    """The day of a time."""
-    return when(at_ns).partition(" ")[0]
-
-
 def span(start_ns: int | None, end_ns: int | None) -> str:
     """A half-open span of price validity, in days."""
     if start_ns is None and end_ns is None:
@@ -72,9 +60,3 @@ def age(ns: int) -> str:
             count = seconds // length
             return f"{count} {name}{'s' if count > 1 else ''}"
     return "less than a second"
-
-
-def lasted(ns: int) -> str:
-    """A duration in milliseconds or seconds."""
-    ms = max(0, ns) // 10**6
-    return f"{ms} ms" if ms < 10_000 else f"{ms // 1000} s"

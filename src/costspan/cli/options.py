@@ -9,6 +9,7 @@ _SETTINGS = (
     ("--spool", "DIR", "folder where the processes of this machine leave their records"),
     ("--rules", "FILE", "TOML file of rules in front of the profile's"),
     ("--prices", "FILE", "TOML file of your own prices, in front of the public lists"),
+    ("--charges", "FILE", "TOML file of what tenants are charged, where prices do not say it"),
     ("--profile", "NAME", "billing (default) or chargeback"),
 )
 

@@ -14,6 +14,8 @@ from rich.text import Text
 from costspan.cli.exits import NOT_FOUND, OK, UsageError
 from costspan.cli.moments import moment_ns, span, when
 from costspan.cli.options import settings_options
+from costspan.cli.price_books import rates_of, run_diff, run_history
+from costspan.cli.price_events import run_event, run_unpriced
 from costspan.cli.printing import (
     Block,
     Column,
@@ -42,24 +44,66 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--model", metavar="PATTERN", help="part of a name, or a pattern with * ?")
     listing.add_argument("--book", metavar="ID", help="of this book alone")
     listing.add_argument("--csv", action="store_true", help="for a spreadsheet")
-    why = commands.add_parser(
-        "why", parents=[settings_options()], help="which row prices a model, and why that one"
+    past = commands.add_parser(
+        "history", parents=[settings_options()], help="what a model cost over time"
     )
-    why.add_argument("model", metavar="MODEL")
-    why.add_argument("--provider", metavar="NAME", help="who bills")
-    why.add_argument("--tier", metavar="NAME", help="service tier, such as batch or priority")
+    past.add_argument("model", metavar="MODEL")
+    past.add_argument("--csv", action="store_true", help="for a spreadsheet")
+    why = commands.add_parser(
+        "why",
+        parents=[settings_options()],
+        help="which row prices a model, or an event, and why that one",
+    )
+    why.add_argument("model", metavar="MODEL", nargs="?")
+    why.add_argument("--event", metavar="ID", help="an event of the ledger, instead of a model")
     why.add_argument("--region", metavar="NAME", help="region of the request")
+    why.add_argument("--endpoint", metavar="NAME", help="endpoint of the request")
     why.add_argument("--at", metavar="DATE", help="when the request started (UTC; default now)")
-    for command in (listing, why):
+    for command in (past, why):
+        command.add_argument("--provider", metavar="NAME", help="who bills")
+        command.add_argument("--tier", metavar="NAME", help="service tier, such as batch")
+    compare = commands.add_parser(
+        "diff", parents=[settings_options()], help="where two price books differ"
+    )
+    for name in ("before", "after"):
+        compare.add_argument(
+            name,
+            metavar=f"BOOK_{'A' if name == 'before' else 'B'}",
+            help="a TOML file, an installed book (genai-prices), or one that the ledger kept:"
+            " ID@VERSION or its hash",
+        )
+    compare.add_argument("--model", dest="of_model", metavar="PATTERN", help="of these models")
+    compare.add_argument("--exit-code", action="store_true", help="exit with 1 if they differ")
+    without = commands.add_parser(
+        "unpriced", parents=[settings_options()], help="which models of the ledger have no price"
+    )
+    without.add_argument("--period", metavar="YYYY-MM", help="of this month")
+    without.add_argument("--csv", action="store_true", help="for a spreadsheet")
+    for command in (listing, past, why):
         command.add_argument(
             "--ledger-books", action="store_true", help="the books that the ledger kept, instead"
         )
+    for command in (listing, past, why, compare, without):
         command.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List rows, or explain one."""
-    return _list(options) if options.action == "list" else _why(options)
+    """List rows, explain one, compare books, or say what has no price."""
+    if options.action == "list":
+        return _list(options)
+    if options.action == "history":
+        return run_history(options, _books(options))
+    if options.action == "diff":
+        return run_diff(options)
+    if options.action == "unpriced":
+        with open_books(settings_of(options)) as books:
+            return run_unpriced(books, options)
+    if (options.model is None) == (options.event is None):
+        raise UsageError("name a model, or an event with --event ID")
+    if options.event is not None:
+        with open_books(settings_of(options)) as books:
+            return run_event(books, options, _verdict)
+    return _why(options)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -133,20 +177,15 @@ def _print_list(page: Page, rows: list[tuple[PriceBook, PriceRow]], books: int) 
 
 
 def _validity(row: PriceRow) -> list[str]:
-    rates = " ".join(f"{name}={rate}" for name, rate in row.rates.items())
-    above = "".join(
-        f"; above {tier.above_input_tokens:,} tokens "
-        + " ".join(f"{name}={rate}" for name, rate in tier.rates.items())
-        for tier in row.above
-    )
-    return [span(row.effective_from, row.effective_to), rates + above]
+    return [span(row.effective_from, row.effective_to), rates_of(row)]
 
 
 def _why(options: argparse.Namespace) -> int:
     at_ns = time.time_ns() if options.at is None else moment_ns(options.at)
     prices = _prices_at(options, at_ns)
-    asked = (options.model, options.provider, options.tier, options.region, None, at_ns)
-    verdicts = prices.explain(*asked)
+    verdicts = prices.explain(
+        *(options.model, options.provider, options.tier, options.region, options.endpoint), at_ns
+    )
     chosen = any(verdict.outcome == "chosen" for verdict in verdicts)
     if options.json:
         print_json({"at": at_ns, "model": options.model, "books": msgspec.to_builtins(verdicts)})
@@ -154,7 +193,7 @@ def _why(options: argparse.Namespace) -> int:
     page = Page()
     terms = [
         f"{name} {getattr(options, name)}"
-        for name in ("provider", "tier", "region")
+        for name in ("provider", "tier", "region", "endpoint")
         if getattr(options, name)
     ]
     page.line(joined(Text(shown(options.model), "bold"), *terms, f"at {when(at_ns)}"))

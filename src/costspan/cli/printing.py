@@ -21,6 +21,23 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from costspan.core.read.words import counted, shown
+
+__all__ = [
+    "Block",
+    "Column",
+    "Page",
+    "amount",
+    "counted",
+    "csv_cell",
+    "joined",
+    "print_csv",
+    "print_json",
+    "shown",
+    "text_of",
+    "to_stderr",
+]
+
 _PLAIN_WIDTH = 100_000
 _STYLED_ROWS_MAX = 1_000
 """Longer tables are plain on a terminal too: fitting them to its width takes seconds."""
@@ -179,13 +196,6 @@ def text_of(cell: str | Text) -> Text:
     return Text(shown(cell)) if isinstance(cell, str) else cell
 
 
-def shown(text: str) -> str:
-    """`text` with whatever does not print written as an escape."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def amount(usd: str | None, style: str = "") -> Text:
     """An amount, exact to its 12 places; what adds nothing stands back."""
     if usd is None:
@@ -194,11 +204,6 @@ def amount(usd: str | None, style: str = "") -> Text:
     kept = max(len(places.rstrip("0")), min(2, len(places)))
     said = Text(f"{whole}.{places[:kept]}", style or ("red" if usd.startswith("-") else ""))
     return said.append(places[kept:], "dim")
-
-
-def counted(many: int, noun: str) -> str:
-    """A number and what it counts."""
-    return f"{many:,} {noun}{'' if many == 1 else 's'}"
 
 
 def joined(*parts: str | Text, by: str = "  ") -> Text:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import msgspec
 from rich.text import Text
 
-from costspan.cli import unpriced
+from costspan.cli import spikes, unpriced
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.moments import moment_ns, period
 from costspan.cli.printing import (
@@ -28,6 +29,7 @@ from costspan.core.read.grouping import Selection
 from costspan.core.read.sheet import Sheet
 from costspan.core.read.waiting import Waiting, waiting
 
+_BY = "owner,bucket"
 _AMOUNTS = ("cost", "charge", "events")
 _IN_ORDER_OF_TIME = ("day", "period", "started_at", "ended_at", "effective_period")
 _BAR_CELLS = 12
@@ -39,10 +41,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `report`."""
     parser.add_argument(
         "--by",
-        default="owner,bucket",
         metavar="FIELDS",
         help="owner, bucket, pool, day, period, model, cause, outcome, any field of the schema or"
-        " label:KEY; several with commas (default: %(default)s)",
+        f" label:KEY; several with commas (default: {_BY}; with --spikes one more dimension)",
     )
     parser.add_argument("--period", metavar="YYYY-MM", help="an effective period (UTC)")
     parser.add_argument("--since", metavar="DATE", help="of this moment or later (UTC)")
@@ -54,6 +55,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--unpriced", action="store_true", help="list the events of unknown cost, and why"
     )
+    what.add_argument("--spikes", action="store_true", help="what drove a rise between two windows")
+    parser.add_argument(
+        "--before",
+        metavar="FROM..TO",
+        help="with --spikes: compare with this window (default: the equally long one before)",
+    )
+    parser.add_argument(
+        "--pseudonyms", action="store_true", help="by user: leave persons behind their pseudonyms"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON document")
     form.add_argument("--csv", action="store_true", help="for a spreadsheet")
@@ -62,15 +72,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the report; 1 if the books are not balanced."""
     settings = reader_settings_of(options)
+    if options.spikes:
+        with open_books(settings) as books:
+            return spikes.run(books, options)
+    if options.before is not None:
+        raise UsageError("--before compares windows: it goes with --spikes")
     selection = _selection(options)
     with open_books(settings) as books:
         if options.unattributed or options.unpriced:
             return unpriced.run(books, selection, options)
-        fields = tuple(field.strip() for field in options.by.split(","))
+        fields = tuple(field.strip() for field in (options.by or _BY).split(","))
         try:
             found = books.sheet(fields, *selection)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if "user" in fields and not options.pseudonyms:
+            found = _with_names(found, books)
         if options.json or options.csv:
             to_stderr(f"ledger: {books.url}")
         if options.json:
@@ -108,6 +125,13 @@ def _selection(options: argparse.Namespace) -> Selection:
     if since is not None and until is not None and since >= until:
         raise UsageError("--since must be before --until")
     return Selection(None if options.period is None else period(options.period), since, until)
+
+
+def _with_names(found: Sheet, books: Books) -> Sheet:
+    """The sheet with persons in the place of their pseudonyms; who was erased stays behind his."""
+    names = books.ledger.persons.names({row["user"] for row in found.rows})
+    rows = [{**row, "user": names.get(row["user"], row["user"])} for row in found.rows]
+    return msgspec.structs.replace(found, rows=rows)
 
 
 def _keys(found: Sheet, fields: tuple[str, ...]) -> list[str]:

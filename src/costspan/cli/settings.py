@@ -14,7 +14,7 @@ from costspan.core.read.books import Books
 from costspan.core.read.waiting import waiting
 from costspan.core.settle.ledger import open_url
 
-_POLICY = ("rules", "prices", "profile")
+_POLICY = ("rules", "prices", "charges", "profile")
 
 
 def settings_of(options: argparse.Namespace) -> Config:
@@ -24,9 +24,7 @@ def settings_of(options: argparse.Namespace) -> Config:
         ConfigError: for a setting that cannot be used.
     """
     folders = spools_of(options)
-    given = {
-        name: getattr(options, name, None) for name in ("ledger", "rules", "prices", "profile")
-    }
+    given = {name: getattr(options, name, None) for name in ("ledger", *_POLICY)}
     return config.load({**given, "spool": str(folders[-1]) if folders else None})
 
 
@@ -34,7 +32,7 @@ def reader_settings_of(options: argparse.Namespace) -> Config:
     """The settings of a command that only reads what was decided.
 
     Raises:
-        UsageError: if it was given rules or prices: they would change nothing.
+        UsageError: if it was given rules, prices or charges: they would change nothing.
         ConfigError: for a setting that cannot be used.
     """
     for name in _POLICY:
@@ -58,7 +56,7 @@ def open_books(settings: Config) -> Books:
         LedgerMissing: if there is no ledger there.
     """
     try:
-        return Books(open_url(settings.ledger_url, create=False))
+        return Books(open_url(settings.ledger_url, create=False), settings.gateways)
     except LedgerMissing as missing:
         found = waiting(settings.spool)
         if not found.complete and not found.live:
