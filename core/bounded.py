@@ -23,9 +23,10 @@ class Invalid(ValueError):
 
 
 class Cut(NamedTuple):
-    """What is kept of a value that did not fit whole; flagged `truncated`."""
+    """What is kept of a value that was not kept whole, and the flag that says so."""
 
     kept: Any
+    flag: str = "truncated"
 
 
 def mapping(value: Any) -> Mapping[object, object]:

@@ -1,8 +1,8 @@
 """Bad input becomes a clear, flagged, bounded observation; it never becomes an exception.
 
 One table says how each field is cleaned. What cannot be kept is left out and named in `flags`:
-`tenant_invalid`, `invalid_usage`, `truncated`, `invalid:FIELD`. An id that is too long or holds
-forbidden characters is replaced by its digest, never cut: two cut ids could meet.
+`tenant_invalid`, `invalid_usage`, `truncated`, `attributes_dropped`, `invalid:FIELD`. An id that is
+too long or holds forbidden characters is replaced by its digest, never cut: two cut ids could meet.
 
 The host's thread pays for this. So each cleaner begins with what a value nearly always is, and
 short texts that come again and again (tenants, models, providers) are known from the last time.
@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any, cast, get_args
 
 from costspan.core import schema
+from costspan.core.attributes import attributes
 from costspan.core.bounded import (
     KEY_CHARS_MAX,
     MAP_KEYS_MAX,
@@ -264,7 +265,8 @@ _CLEANERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("hops", "attempt", "attempts_hidden"), _count),
     **dict.fromkeys(("shared", "shared_prefix", "provider_billed"), _boolean),
     **dict.fromkeys(("flat_cost", "host_cost", "avoided_cost"), usd),
-    **dict.fromkeys(("raw_usage", "attributes", "client_claims"), bounded_map),
+    **dict.fromkeys(("raw_usage", "client_claims"), bounded_map),
+    "attributes": attributes,
     "usage": usage,
     "delivered_usage": _delivered_usage,
     "tenant": tenant_id,
@@ -309,7 +311,7 @@ def wire_fields(given: Mapping[str, Any], onto: Mapping[str, Any] | None = None)
             flags += _flagged(name, value, wrong)
             continue
         if type(cleaned) is Cut:
-            flags.append("truncated")
+            flags.append(cleaned.flag)
             cleaned = cleaned.kept
         elif cleaner is short_text and cleaned is value:
             know(_known_texts, value, value)

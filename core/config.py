@@ -31,14 +31,21 @@ _KEYS = (
     "spool",
     "rules",
     "prices",
+    "charges",
+    "directory",
     "profile",
     "gateways",
     "open_ttl",
     "sync",
     "spool_beside",
+    "checkpoint_key",
+    "unpriced_threshold",
+    "prompt_keys",
+    "attributes",
 )
 
 
+_LISTS = ("gateways", "attributes")
 _NO_BESIDE = ("spool_beside", "off")
 
 
@@ -49,23 +56,34 @@ class ConfigError(ValueError):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Where the books are and what decides them.
 
-    `ledger` is a URL (`sqlite:///path`) or a path; `spool` a folder; `rules` and `prices` are
-    files, None where the ledger's own policy (or the default) decides; `gateways` are base URLs
+    `ledger` is a URL (`sqlite:///path`) or a path; `spool` a folder; `rules`, `prices` and
+    `charges` are files, None where the ledger's own policy (or the default) decides; `directory` is
+    a file of tenants (`core.read.directory`); `gateways` are base URLs
     that are metered themselves; `open_ttl_seconds` is how long a call may be open before it is
     swept; `sync` says whether records are put on the disk itself every second (`interval`) or each
     before it is acknowledged (`always`); `spool_beside` is the folder for records while the spool
-    takes none, None for no such folder; `since_ns` (UTC) is when the settings took force here.
+    takes none, None for no such folder; `checkpoint_key` is the file of the key that signs closes,
+    and `unpriced_threshold` how many events of unknown cost a period may have that is closed
+    without force; `prompt_keys` is the file of the keys that prompts are hashed with, None for no
+    hashes; `attributes` are the names kept of `attributes`, beside our own; `since_ns`
+    (UTC) is when the settings took force here.
     """
 
     ledger: str
     spool: Path
     rules: Path | None = None
     prices: Path | None = None
+    charges: Path | None = None
+    directory: Path | None = None
     profile: str | None = None
     gateways: tuple[str, ...] = ()
     open_ttl_seconds: int = OPEN_TTL_SECONDS
     sync: Sync = "interval"
     spool_beside: Path | None = None
+    checkpoint_key: Path | None = None
+    unpriced_threshold: int = 0
+    prompt_keys: Path | None = None
+    attributes: tuple[str, ...] = ()
     since_ns: int = msgspec.field(default_factory=time.time_ns)
 
     @property
@@ -97,6 +115,8 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
     gateways: tuple[str, ...] = ()
     open_ttl_seconds = OPEN_TTL_SECONDS
     sync: Sync = "interval"
+    unpriced_threshold = 0
+    attributes: tuple[str, ...] = ()
     for source, values, base in (
         (str(file), in_file, file.parent if file.is_absolute() else here / file.parent),
         ("the environment", _from_environment(), here),
@@ -111,6 +131,10 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
                 open_ttl_seconds = _open_ttl(value, source)
             elif key == "sync":
                 sync = _sync(value, source)
+            elif key == "unpriced_threshold":
+                unpriced_threshold = _unpriced_threshold(value, source)
+            elif key == "attributes":
+                attributes = _names(value, source)
             elif not isinstance(value, str | os.PathLike) or not os.fspath(value):
                 raise ConfigError(f"{source} sets {key} to {value!r}; it is a text")
             elif key == "profile" or "://" in os.fspath(value) or (key, value) == _NO_BESIDE:
@@ -123,11 +147,17 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
         spool=spool,
         rules=Path(texts["rules"]) if "rules" in texts else None,
         prices=Path(texts["prices"]) if "prices" in texts else None,
+        charges=Path(texts["charges"]) if "charges" in texts else None,
+        directory=Path(texts["directory"]) if "directory" in texts else None,
         profile=texts.get("profile"),
         gateways=gateways,
         open_ttl_seconds=open_ttl_seconds,
         sync=sync,
         spool_beside=_beside(texts.get("spool_beside"), spool),
+        checkpoint_key=Path(texts["checkpoint_key"]) if "checkpoint_key" in texts else None,
+        unpriced_threshold=unpriced_threshold,
+        prompt_keys=Path(texts["prompt_keys"]) if "prompt_keys" in texts else None,
+        attributes=attributes,
     )
 
 
@@ -159,6 +189,16 @@ def _urls(value: object, source: str) -> tuple[str, ...]:
     return tuple(cast("list[str]", urls))
 
 
+def _names(value: object, source: str) -> tuple[str, ...]:
+    names: object = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple):
+        raise ConfigError(f"{source} sets attributes to {value!r}; it is a list of names")
+    for name in cast("list[object]", names):
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"{source} names {name!r} among the attributes; write a name")
+    return tuple(cast("list[str]", names))
+
+
 def _open_ttl(value: object, source: str) -> int:
     """Whole seconds; the environment has them as a text."""
     seconds = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
@@ -172,11 +212,21 @@ def _open_ttl(value: object, source: str) -> int:
     return seconds
 
 
+def _unpriced_threshold(value: object, source: str) -> int:
+    """A number of events; the environment has it as a text."""
+    events = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+    if isinstance(events, bool) or not isinstance(events, int) or events < 0:
+        raise ConfigError(
+            f"{source} sets unpriced_threshold to {value!r}; it is a whole number of events"
+        )
+    return events
+
+
 def _from_environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in _KEYS:
         if value := os.environ.get(f"COSTSPAN_{key.upper()}"):
-            found[key] = tuple(value.split(",")) if key == "gateways" else value
+            found[key] = tuple(value.split(",")) if key in _LISTS else value
     return found
 
 

@@ -20,7 +20,9 @@ import pluggy
 from costspan.core.counters import count
 
 if TYPE_CHECKING:
+    from costspan.core.invoices.document import Document, Order
     from costspan.core.prices import PriceBook
+    from costspan.core.reconcile.variance import Variance
     from costspan.core.settle.ledger import Ledger
     from costspan.core.sinks import Batch
 
@@ -52,11 +54,30 @@ class Specs:
         raise NotImplementedError
 
     @hookspec
+    def import_invoice(self, order: Order) -> list[Document] | None:
+        """The documents of what a provider billed at the place that `order` names.
+
+        None if the place is not this plugin's. Called without a deadline: a month can be long.
+
+        Raises:
+            InvoiceError: if it is this plugin's but cannot be fetched or read.
+        """
+        raise NotImplementedError
+
+    @hookspec
     def posted(self, batch: Batch) -> None:
         """Take a batch of postings; returning says that they are taken, raising that they are not.
 
         Every posting comes in the order of its number, at least once: a batch that was not taken
         comes again, the same to the byte. What comes twice is known by its number.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def variance_found(self, variance: Variance) -> None:
+        """A difference between books and invoice that is over the threshold, and new.
+
+        Where any implementation fails, all are called again at the next reconciliation.
         """
         raise NotImplementedError
 
@@ -251,7 +272,11 @@ def _nothing(result: object) -> None:
         raise TypeError(f"it returned a {type(result).__name__}, not None: is it taken or not?")
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {"prices": _books, "posted": _nothing}
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "prices": _books,
+    "posted": _nothing,
+    "variance_found": _nothing,
+}
 """What a hook's result must be, looked at where the plugin runs: its iterators are its code too."""
 
 

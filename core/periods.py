@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 NO_PERIOD = "0000-00"
 """The period of an event that nobody gave a time: before all others."""
 
-_PERIOD = re.compile(r"[0-9]{4}-(?:0[1-9]|1[0-2])")
+# Not the first and the last year of dates: every month has a month before and one after.
+_PERIOD = re.compile(r"(?!0000|9999)[0-9]{4}-(?:0[1-9]|1[0-2])")
 
 
 def is_period(text: str) -> bool:

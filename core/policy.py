@@ -7,12 +7,14 @@ that no upgrade and no edited file reprices history: that is what restating is f
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from costspan.core import hooks
 from costspan.core.config import PROFILE_DEFAULT, Config, ConfigError
 from costspan.core.decide import RuleError, RuleSet, load_profile, load_rules
 from costspan.core.journal.records import Policy
-from costspan.core.prices import PriceBook, PriceError
+from costspan.core.prices import ChargeBook, PriceBook
+from costspan.core.prices.charge_file import load_charges
 from costspan.core.prices.contract import load
 from costspan.core.settle.ledger import Settlement
 
@@ -26,14 +28,26 @@ def rules_of(settings: Config) -> RuleSet:
     Raises:
         ConfigError: if the file cannot be used.
     """
+    if settings.rules is not None:
+        return rules_from(settings.rules, settings.profile)
     try:
-        if settings.rules is None:
-            return load_profile(settings.profile or PROFILE_DEFAULT)
-        return load_rules(settings.rules.read_text("utf-8"), settings.profile)
-    except OSError as error:
-        raise ConfigError(f"rules: {settings.rules} cannot be read: {error}") from error
+        return load_profile(settings.profile or PROFILE_DEFAULT)
     except RuleError as error:
-        raise ConfigError(f"rules: {settings.rules or settings.profile}: {error}") from error
+        raise ConfigError(f"rules: {settings.profile}: {error}") from error
+
+
+def rules_from(path: Path, profile: str | None) -> RuleSet:
+    """The rules in a file, in front of those of the profile.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
+    try:
+        return load_rules(path.read_text("utf-8"), profile)
+    except OSError as error:
+        raise ConfigError(f"rules: {path} cannot be read: {error}") from error
+    except RuleError as error:
+        raise ConfigError(f"rules: {path}: {error}") from error
 
 
 def contract_of(settings: Config) -> list[PriceBook]:
@@ -42,12 +56,40 @@ def contract_of(settings: Config) -> list[PriceBook]:
     Raises:
         ConfigError: if the file cannot be used.
     """
-    if settings.prices is None:
-        return []
+    return [] if settings.prices is None else [contract_from(settings.prices)]
+
+
+def contract_from(path: Path) -> PriceBook:
+    """The price book in a file.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
     try:
-        return [load(settings.prices)]
-    except (OSError, PriceError, ValueError) as error:
+        return load(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"prices: {error}") from error
+
+
+def charges_of(settings: Config) -> ChargeBook | None:
+    """The operator's charge book, if the settings name one.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
+    return None if settings.charges is None else charges_from(settings.charges)
+
+
+def charges_from(path: Path) -> ChargeBook:
+    """The charge book in a file.
+
+    Raises:
+        ConfigError: if the file cannot be used.
+    """
+    try:
+        return load_charges(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"charges: {error}") from error
 
 
 def public_books() -> list[PriceBook]:
@@ -66,14 +108,14 @@ def public_books() -> list[PriceBook]:
 def propose(settlement: Settlement, settings: Config) -> Policy | None:
     """The policy to add so that the settings hold from now on; None if they hold already.
 
-    Settings that say nothing about rules or prices leave the ledger's own in force, except that
-    a newer version of a public price list is taken up.
+    Settings that say nothing about rules, prices or charges leave the ledger's own in force, except
+    that a newer version of a public price list is taken up.
     """
     held = settlement.policies()
     if not held:
         rules = rules_of(settings)
         books = [*contract_of(settings), *public_books()]
-        return _keep(settlement, rules, books, 0)
+        return _keep(settlement, rules, books, charges_of(settings), 0)
     last = held[-1]
     if settings.since_ns <= last.effective_from:
         return None  # somebody's newer settings hold: two processes are not to take turns
@@ -97,11 +139,15 @@ def propose(settlement: Settlement, settings: Config) -> Policy | None:
         for book in public_books():
             settlement.keep_price_book(book)
             lists.append(book.sha256)
+    charges_sha256 = last.charges
+    if (charges := charges_of(settings)) is not None:
+        settlement.keep_charge_book(charges)
+        charges_sha256 = charges.sha256
     books_now = (*contract, *lists)
-    if (rules_sha256, books_now) == (last.rules, last.books):
+    if (rules_sha256, books_now, charges_sha256) == (last.rules, last.books, last.charges):
         return None
     # From when the settings took force in this process, so that they decide its own events.
-    return Policy(rules_sha256, books_now, settings.since_ns, "settings")
+    return Policy(rules_sha256, books_now, settings.since_ns, "settings", charges_sha256)
 
 
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:
@@ -122,9 +168,17 @@ def _order(release: str) -> tuple[int, ...]:
 
 
 def _keep(
-    settlement: Settlement, rules: RuleSet, books: list[PriceBook], effective_from: int
+    settlement: Settlement,
+    rules: RuleSet,
+    books: list[PriceBook],
+    charges: ChargeBook | None,
+    effective_from: int,
 ) -> Policy:
     settlement.keep_rule_set(rules)
     for book in books:
         settlement.keep_price_book(book)
-    return Policy(rules.sha256, tuple(book.sha256 for book in books), effective_from, "settings")
+    if charges is not None:
+        settlement.keep_charge_book(charges)
+    hashes = tuple(book.sha256 for book in books)
+    charged = None if charges is None else charges.sha256
+    return Policy(rules.sha256, hashes, effective_from, "settings", charged)

@@ -13,6 +13,7 @@ from typing import TypeVar
 from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT
 from costspan.core.journal.records import Close, Control, FreePostings
+from costspan.core.ledger_errors import LedgerError
 from costspan.core.settle import Report, settle
 from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.settle.settle import withdraw_copied
@@ -62,6 +63,8 @@ def copy_books(
             settlement.keep_rule_set(rule_set)
         for book in books.values():
             settlement.keep_price_book(book)
+        for charges in old.charge_books().values():
+            settlement.keep_charge_book(charges)
         report = settle(settlement, [], before)
     closed_until = max((close.period for close in old.closes()), default="")
     taken = max(old.cursors().values(), default=0)
@@ -105,6 +108,11 @@ def rebuild(settings: Config, progress: Callable[[Report], None] | None = None) 
     """
     ledger = open_url(settings.ledger_url, create=False)
     try:
+        if archived := ledger.archive.count():
+            raise LedgerError(
+                f"{archived:,} observations of the ledger stand in an archive: say where it is"
+                " (costspan rebuild --archive DIR)"
+            )
         # Nobody may settle into books that are about to be replaced: the lease is held throughout.
         with ledger.rebuilding() as fresh:
             report = copy_books(ledger, fresh, progress=progress)

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from costspan.core import clean, config, context, counters, forks, identifiers
+from costspan.core.attributes import allow, allowed_only
 from costspan.core.background import Background
 from costspan.core.bounded import MAP_KEYS_MAX
 from costspan.core.imports import load
 from costspan.core.journal import spool
+from costspan.core.privacy import prompts
 from costspan.core.recorder import Ack, Held, Recorder, Refused
 from costspan.core.schema import Observation
 
@@ -65,9 +67,12 @@ def configure(
     profile: str | None = None,
     gateways: str | tuple[str, ...] | list[str] | None = None,
     *,
+    charges: str | os.PathLike[str] | None = None,
     open_ttl: int | None = None,
     sync: str | None = None,
     spool_beside: str | os.PathLike[str] | None = None,
+    prompt_keys: str | os.PathLike[str] | None = None,
+    attributes: str | tuple[str, ...] | list[str] | None = None,
     background: bool = True,
 ) -> config.Config:
     """Say where the books are and what decides them; returns the settings in force.
@@ -79,6 +84,7 @@ def configure(
         prices: TOML contract file, in front of the public price lists.
         profile: `billing` (default) or `chargeback`.
         gateways: Base URLs that are metered themselves; calls to them make no second event.
+        charges: TOML file of what tenants are charged where the prices do not say it.
         open_ttl: Seconds after which a call that started and did not end is swept: from then on
             its outcome is `unknown`, until its end comes after all. 7200 unless said; a batch is
             given 26 hours at least.
@@ -86,6 +92,9 @@ def configure(
             a power cut takes the last one's at most; `always`, each before it is acknowledged.
         spool_beside: Folder for records while the spool takes none; `off` for none. Unless said,
             one of this user's own, in `/dev/shm` or else in the temporary directory.
+        prompt_keys: File of the keys that prompts are hashed with (`core.privacy.hashing`); without
+            one nothing is hashed.
+        attributes: Names of `attributes` that are kept, beside those of our own adapters.
         background: Drain in a background thread of this process. Without it, records wait in
             the spool for `flush()` or `costspan drain`.
 
@@ -94,15 +103,23 @@ def configure(
     """
     settings = config.load(
         {
-            "ledger": ledger, "spool": spool, "rules": rules, "prices": prices, "profile": profile,
-            "gateways": gateways, "open_ttl": open_ttl, "sync": sync, "spool_beside": spool_beside,
+            "ledger": ledger, "spool": spool, "rules": rules, "prices": prices,
+            "charges": charges, "profile": profile, "gateways": gateways, "open_ttl": open_ttl,
+            "sync": sync, "spool_beside": spool_beside, "prompt_keys": prompt_keys,
+            "attributes": attributes,
         }
     )  # fmt: skip
-    if rules is not None or profile is not None or prices is not None:
+    if settings.prompt_keys is not None:
+        try:
+            prompts.keys_of(settings.prompt_keys)
+        except (OSError, ValueError) as error:
+            raise config.ConfigError(f"prompt_keys: {error}") from error
+    if any(each is not None for each in (rules, profile, prices, charges)):
         policy = load("costspan.core.policy")
         # Now, while somebody reads the error, rather than at the first drain.
         policy.rules_of(settings)
         policy.contract_of(settings)
+        policy.charges_of(settings)
     with _process.lock:
         if (active := _process.recorder) is not None:
             active.rotate()
@@ -110,17 +127,21 @@ def configure(
             if (active.folder, active.beside, active.sync_policy) != wanted:
                 _process.recorder = None
                 _process.former.append(active)
-        _process.settings = settings
         _process.background = background
-    return settings
+        return _in_force(settings)
 
 
 def settings() -> config.Config:
     """The settings in force; read from the environment and files at first use."""
     with _process.lock:
-        if _process.settings is None:
-            _process.settings = config.load()
-        return _process.settings
+        return _process.settings or _in_force(config.load())
+
+
+def _in_force(settings: config.Config) -> config.Config:
+    _process.settings = settings
+    allow(settings.attributes)
+    prompts.use(settings.prompt_keys)
+    return settings
 
 
 def recorder() -> Recorder:
@@ -183,6 +204,7 @@ def record(fields: dict[str, Any] | Observation) -> Ack | Held | Refused:
     """Record one observation. Never raises, never blocks, does no network; see `recorder`."""
     try:
         if isinstance(fields, Observation):
+            fields = allowed_only(fields)
             active, known = _process.recorder or recorder(), _process.settings
             if known is not None and known.gateways:
                 observation: Observation = load(_GATEWAYS).marked(fields, known.gateways)

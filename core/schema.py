@@ -206,6 +206,9 @@ def oid_of(observation: Observation) -> str:
     return f"{observation.writer}:{observation.seq}"
 
 
+PERSONAL_CLAIMS = frozenset({"user", "end_user", "user_id"})
+"""What in `client_claims` names a person, as the field `user` does."""
+
 _canonical_json = msgspec.json.Encoder(order="sorted")
 
 
@@ -213,8 +216,12 @@ def canonical(observation: Observation) -> bytes:
     """Canonical JSON (sorted keys, no spaces): what conflicting duplicates are compared by.
 
     What is absent is left out; layer and phase are always said; the oid names it, not the writer
-    and number it is made of.
+    and number it is made of. Persons are left out: a ledger keeps pseudonyms in their place, and
+    what was seen twice is a duplicate whether they were erased meanwhile or not.
     """
-    said = msgspec.structs.replace(observation, writer=None, seq=None)
+    said = msgspec.structs.replace(observation, writer=None, seq=None, user=None)
     fields = msgspec.to_builtins(said)
+    if said.client_claims and not PERSONAL_CLAIMS.isdisjoint(said.client_claims):
+        claims: dict[str, Any] = fields["client_claims"]
+        fields["client_claims"] = {k: v for k, v in claims.items() if k not in PERSONAL_CLAIMS}
     return _canonical_json.encode({**fields, "layer": said.layer, "phase": said.phase})

@@ -50,7 +50,7 @@ def start_model(
     facts = request.model_facts(run, serialized, details.get("name"))
     repeats = retry.after_failure(run, facts.get("requested_model"))
     facts.update(repeats)
-    handle = _open(run, facts).handle
+    handle = _open(run, facts, messages).handle
     if repeats:
         handle.retry = {name: repeats[name] for name in _RETRY if name in repeats}
     if mates := _mates(run):
@@ -71,7 +71,7 @@ def start_chain(run: Run, serialized: Mapping[str, Any] | None, name: str | None
         enter_fallbacks(run)
 
 
-def _open(run: Run, facts: Facts) -> Operation:
+def _open(run: Run, facts: Facts, prompt: object = None) -> Operation:
     assert run.kind != "chain", "chains make no events"
     facts.update(request.place(run))
     facts.update(_SOURCE)
@@ -84,6 +84,7 @@ def _open(run: Run, facts: Facts) -> Operation:
         layer="framework",
         kind=run.kind,
         context=run.context,
+        prompt=prompt,
         **facts,
     )
     return run.operation

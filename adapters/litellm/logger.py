@@ -259,6 +259,7 @@ class CostLogger_PROXY_(CustomLogger):
             kind=kind,
             operation_ids=(*_operations(details), *called),
             context=context,
+            prompt=asked.prompt,
             **_SOURCE,
             **facts,
             **owned,

@@ -92,6 +92,11 @@ class Asked:
         return _fallbacks_in(self.get("proxy_server_request")) if noted is None else noted
 
     @property
+    def prompt(self) -> object:
+        """What is asked of the model, whatever the endpoint calls it."""
+        return self.get("messages") or self.get("input") or self.get("prompt")
+
+    @property
     def is_proxy(self) -> bool:
         """Whether the proxy made the call. Metadata alone cannot say so: bodies contain it."""
         return self.get("proxy_server_request") is not None

@@ -12,6 +12,7 @@ from costspan.conformance.provider.batches import BATCHES, FILES, Batches, NoSuc
 from costspan.conformance.provider.call import ENDPOINTS, BadRequest, Caller
 from costspan.conformance.provider.exchange import Backend, serve
 from costspan.conformance.provider.invoice import BadQuery, Query, costs_page, render, usage_page
+from costspan.conformance.provider.invoice_anthropic import cost_report, usage_report
 from costspan.conformance.provider.line import Line
 from costspan.conformance.provider.script import requested
 from costspan.conformance.provider.step import ScriptError
@@ -24,6 +25,10 @@ from costspan.conformance.provider.wire_openai import (
 
 _MOST_BODY_BYTES: Final = 64 * 2**20
 _USAGE: Final = "/v1/organization/usage/"
+_REPORTS: Final = {
+    "/v1/organizations/cost_report": cost_report,
+    "/v1/organizations/usage_report/messages": usage_report,
+}
 
 
 class Served(Protocol):
@@ -123,6 +128,9 @@ class Handler(BaseHTTPRequestHandler):
             self._require_key()
             kind = path.removeprefix(_USAGE)
             return render(usage_page(backend.ledger.rows(), query, now, kind)).encode()
+        if path in _REPORTS:
+            self._require_admin_key()
+            return encode(_REPORTS[path](backend.ledger.rows(), query, now))
         status = 405 if path in ENDPOINTS else 404
         raise _Refused(Failure(status, f"Invalid URL or method ({self.command} {path})"))
 
@@ -163,6 +171,13 @@ class Handler(BaseHTTPRequestHandler):
         if scheme != "Bearer" or not key.strip():
             message = "You need an admin key: Authorization: Bearer KEY (any KEY will do here)."
             raise _Refused(Failure(401, message, "invalid_api_key"))
+
+    def _require_admin_key(self) -> None:
+        if not self.headers.get("x-api-key", "").strip():
+            message = "You need an admin key: x-api-key: KEY (any KEY will do here)."
+            raise _Refused(Failure(401, message, "invalid_api_key"))
+        if not self.headers.get("anthropic-version"):
+            raise BadQuery("anthropic-version: header is required")
 
     def _body(self, line: Line) -> bytes:
         """The request's body; an unreadable one ends the connection, as its end is unknown."""

@@ -4,7 +4,8 @@ Shapes: ``GET /v1/organization/costs`` (buckets of a UTC day; ``amount.value`` i
 here with all twelve decimals, so read it with ``json.loads(…, parse_float=Decimal)``) and
 ``GET /v1/organization/usage/completions`` (buckets of a minute, an hour or a day). Rows are
 billed by the time the request arrived. A line item reads ``gpt-4o-2024-08-06, cached input``, and
-``gpt-4o-2024-08-06, batch cached input`` where another tier than the default served.
+``gpt-4o-2024-08-06, batch cached input`` where another tier than the default served. What was asked
+on Anthropic's wire is billed by ``invoice_anthropic`` alone.
 """
 
 import json
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final, cast
 
-from costspan.conformance.provider.call import EMBEDDINGS
+from costspan.conformance.provider.call import EMBEDDINGS, MESSAGES
 from costspan.conformance.provider.prices import BASE_TIERS
 from costspan.conformance.provider.truth import Row
 
@@ -58,7 +59,7 @@ class InvoiceLine:
 
 
 def invoice_lines(rows: Iterable[Row]) -> tuple[InvoiceLine, ...]:
-    """The whole bill; its amounts sum to the cost of the rows, to the pico-dollar."""
+    """The whole bill, both wires'; its amounts sum to the cost of the rows, to the pico-dollar."""
     return _grouped(line for row in rows if row.billed for line in _row_lines(row))
 
 
@@ -247,7 +248,9 @@ def _wanted(rows: Iterable[Row], query: Query) -> list[Row]:
     return [
         row
         for row in rows
-        if (not projects or row.project in projects) and (not keys or row.api_key_id in keys)
+        if row.endpoint != MESSAGES
+        and (not projects or row.project in projects)
+        and (not keys or row.api_key_id in keys)
     ]
 
 

@@ -8,7 +8,10 @@ from math import floor
 from typing import Final
 
 Prices = Mapping[str, Mapping[str, str]]
-"""Model, or ``model#tier``, to component to USD per 1M tokens as a decimal string."""
+"""Model, or ``model#tier``, to component to USD per 1M tokens as a decimal string.
+
+``web_searches`` are USD per one search, as in a contract file.
+"""
 
 DEFAULT_PRICES: Final[Prices] = {
     "gpt-4o": {"input": "2.50", "output": "10.00", "cache_read": "1.25"},
@@ -45,6 +48,7 @@ DEFAULT_ALIASES: Final[Mapping[str, str]] = {
 }
 
 _PICO_PER_MILLIONTH: Final = 10**6  # 1 USD per 1M tokens is 10**6 pico-USD per token.
+_PICO_PER_ONE: Final = {"web_searches": 10**12}  # what is not counted in tokens
 BASE_TIERS: Final = frozenset({"", "auto", "default", "standard"})
 
 
@@ -64,7 +68,7 @@ class PriceList:
     """Rates by model and tier, and the dated names that models are served under.
 
     Args:
-        prices: USD per 1M tokens as decimal strings.
+        prices: USD per 1M tokens (or per search) as decimal strings.
         aliases: Dated name to model. A request for the model is served, and billed, under
             its latest dated name.
 
@@ -116,7 +120,8 @@ class PriceList:
         for component, count in components.items():
             if component not in rates:
                 raise Unpriced(f"the loopback provider has no rate for {component!r} in {key!r}")
-            exact[component] = rates[component] * count * _PICO_PER_MILLIONTH
+            each = _PICO_PER_ONE.get(component, _PICO_PER_MILLIONTH)
+            exact[component] = rates[component] * count * each
         total = round(sum(exact.values(), Fraction(0)))  # round() of a Fraction is half-even.
         return Cost(total, _largest_remainder(total, exact))
 

@@ -124,7 +124,12 @@ def allocation_of(
         AllocationError: if its rule cannot be applied: see `weights_of`.
     """
     of = rule.of(pool)
-    weights = Weights({}, "", "none") if of.method == "none" else weights_of(pool, of, own, known)
+    if not cost:  # nobody needs a weight to get nothing, or to give back what it got
+        weights = Weights({}, "", "nothing to share out")
+    elif of.method == "none":
+        weights = Weights({}, "", "none")
+    else:
+        weights = weights_of(pool, of, own, known)
     shares = allocate(cost, weights.of)
     kept = shares.pop(PLATFORM, 0)
     is_charged = rule.is_charged(pool)

@@ -87,8 +87,8 @@ def allocate_period(
     if not is_period(period):
         raise AllocationError(f"{period!r} is no period: write YYYY-MM, such as 2026-11")
     known: Measured | None = None
-    if needs_measuring(rule, pools_of(ledger, period)):
-        with ledger.snapshot():
+    with ledger.snapshot():
+        if needs_measuring(rule, pools_of(ledger, period)):
             known = measured(ledger, period, tell)
     hand = _Hand(period, by, reason, now_ns)
     allocations: list[Allocation] = []
@@ -128,6 +128,8 @@ def _allocations(
     own = own_costs(ledger, period)
     earlier = allocated_pools(ledger, period)
     for pool in sorted(pools.keys() | earlier):
+        if known is None and pools.get(pool) and needs_measuring(rule, (pool,)):
+            known = measured(ledger, period)  # a pool that came just now
         was = allocated_before(ledger, period, pool) if pool in earlier else {}
         yield allocation_of(pool, pools.get(pool, 0), rule, own, known, was)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 
 from costspan.core.decide.rules import Rule
 from costspan.core.decide.ruling import Course
@@ -65,6 +66,26 @@ def premium_of(rule: Rule, facts: Observation, row: Match | None) -> Fraction | 
     return Fraction(premium, exact) if premium else None
 
 
+class Base(NamedTuple):
+    """What a whole event would be charged by the rules, pico-USD, before any charge book.
+
+    Attributes:
+        amount: pico-USD.
+        rule_ids: the charge rules that say so.
+        is_zero_by_rule: whether a rule says that nothing is charged.
+        match: the row that it is the price by; None if it is no price (a flat cost, a cache hit).
+        usage: the quantities that it is the price of.
+        is_requested: whether the row is that of the model asked for instead of the one that ran.
+    """
+
+    amount: int
+    rule_ids: tuple[str, ...]
+    is_zero_by_rule: bool = False
+    match: Match | None = None
+    usage: Mapping[str, int] | None = None
+    is_requested: bool = False
+
+
 def charge_of(
     course: Course,
     knobs: Mapping[str, str],
@@ -72,15 +93,15 @@ def charge_of(
     rows: Rows,
     cost: int,
     flags: list[str],
-) -> tuple[int, tuple[str, ...]]:
+) -> Base:
     """What the whole event would be charged, and the rules that say so; flags what is unusual."""
-    base, rule_ids = _base(course, knobs, facts, rows, cost, flags)
-    if base > EVENT_PICO_MAX:
+    base = _base(course, knobs, facts, rows, cost, flags)
+    if base.amount > EVENT_PICO_MAX:
         flags.append("charge_overflow")
-        base = cost
-    if base > cost and knobs["charge_above_cost"] == "capped":
-        base = cost
-    return base, rule_ids
+        base = base._replace(amount=cost)
+    if base.amount > cost and knobs["charge_above_cost"] == "capped":
+        base = base._replace(amount=cost)
+    return base
 
 
 def _base(
@@ -90,19 +111,19 @@ def _base(
     rows: Rows,
     cost: int,
     flags: list[str],
-) -> tuple[int, tuple[str, ...]]:
+) -> Base:
     rule = course.charge
     if rule.then == "zero":
-        return 0, (rule.id,)
+        return Base(0, (rule.id,), is_zero_by_rule=True)
     if rule.then == "cost":
-        return cost, (rule.id,)
+        return Base(cost, (rule.id,))
     if rule.then in ("list", "fraction"):
         avoided = _usd(facts.avoided_cost or "0", "avoided_cost", flags) or 0
         part = Fraction(knobs["cache_hit_fraction"]) if rule.then == "fraction" else 1
-        return cost + round_half_even(avoided * part), (rule.id,)
+        return Base(cost + round_half_even(avoided * part), (rule.id,))
     ids = () if rule.id == "C" else (rule.id,)
     if course.basis != "usage" or facts.usage is None:
-        return cost, (*ids, course.price.id)
+        return Base(cost, (*ids, course.price.id))
     return _priced(course, facts, facts.usage, rows, cost, ids, flags)
 
 
@@ -114,7 +135,7 @@ def _priced(
     cost: int,
     ids: tuple[str, ...],
     flags: list[str],
-) -> tuple[int, tuple[str, ...]]:
+) -> Base:
     """Quantity x price, of a cost that is the executed row's price for the usage."""
     base = cost
     if course.quantity.then == "delivered":
@@ -127,9 +148,12 @@ def _priced(
             base = delivered
     rule = course.price
     if rule.then == "executed":
-        return base, ids if ids and rule.id == "C6" else (*ids, rule.id)
+        ids = ids if ids and rule.id == "C6" else (*ids, rule.id)
+        return Base(base, ids, match=rows.executed, usage=usage)
     asked = rows.requested.cost(usage) if rows.requested else None
     if asked is None or asked > EVENT_PICO_MAX:
         flags.append("requested_unpriced")
-        return base, ids or ("C6",)
-    return (min(base, asked) if rule.then == "lower" else asked), (*ids, rule.id)
+        return Base(base, ids or ("C6",), match=rows.executed, usage=usage)
+    if rule.then == "lower" and base <= asked:
+        return Base(base, (*ids, rule.id), match=rows.executed, usage=usage)
+    return Base(asked, (*ids, rule.id), False, rows.requested, usage, rows.substituted)

@@ -8,12 +8,13 @@ from fractions import Fraction
 import msgspec
 
 from costspan.core.decide.amounts import EVENT_PICO_MAX, charge_of, cost_of, premium_of
+from costspan.core.decide.charging import own_charges
 from costspan.core.decide.features import Features, Lineage, told_of
 from costspan.core.decide.rules import Rule, RuleSet
 from costspan.core.decide.ruling import PLATFORM, UNATTRIBUTED, Ruling, standing_of
 from costspan.core.join.merge import Event
 from costspan.core.money import split
-from costspan.core.prices import Prices
+from costspan.core.prices import ChargeBook, Prices
 from costspan.core.schema import Observation
 
 __all__ = ["EVENT_PICO_MAX", "PLATFORM", "UNATTRIBUTED", "Decision", "Share", "decide"]
@@ -106,8 +107,17 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return self.ruling.features
 
 
-def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> Decision:
-    """Decide one event. Pure and total: every event gets a decision, unknown amounts included."""
+def decide(
+    event: Event,
+    lineage: Lineage,
+    rules: RuleSet,
+    prices: Prices,
+    charges: ChargeBook | None = None,
+) -> Decision:
+    """Decide one event. Pure and total: every event gets a decision, unknown amounts included.
+
+    `charges` are what tenants are charged where it is not what the prices say.
+    """
     facts = event.facts
     rows = prices.rows(
         facts.executed_model,
@@ -129,12 +139,20 @@ def decide(event: Event, lineage: Lineage, rules: RuleSet, prices: Prices) -> De
     shares: tuple[Share, ...] = ()
     charge: int | None = None
     if cost is not None:
-        base, charge_ids = charge_of(course, rules.knobs, facts, rows, cost, flags)
+        base = charge_of(course, rules.knobs, facts, rows, cost, flags)
         premium = premium_of(course.premium, facts, rows.executed)
         pool = "faults" if standing.owner.then == "faults" else standing.cause
-        shares = _shares(cost, base, weights, premium, course.bucket.then, pool)
+        own: Mapping[str, int] = {}
+        if charges is not None:
+            at_ns = event.at_ns or 0
+            own, said = own_charges(charges, weights, base, facts, at_ns, cost, rules.knobs)
+            flags += said
+        bucket = course.bucket.then
+        shares = _shares(cost, base.amount, weights, premium, bucket, pool, own)
         charge = sum([share.charge for share in shares])
-        rule_ids = (standing.owner.id, *(("O8",) if premium else ()), *charge_ids)
+        rule_ids = (standing.owner.id, *(("O8",) if premium else ()), *base.rule_ids)
+        if own:
+            rule_ids = (*rule_ids, "CB")
         if charge > cost:
             flags.append("charged_above_cost")
         if facts.usage_source == "estimated" and standing.cost.then == "usage":
@@ -180,8 +198,12 @@ def _shares(
     premium: Fraction | None,
     bucket: str,
     pool: str,
+    own: Mapping[str, int],
 ) -> tuple[Share, ...]:
-    """Split cost and charge by the same weights; what falls to no tenant is absorbed."""
+    """Split cost and charge by the same weights; what falls to no tenant is absorbed.
+
+    A tenant in `own` has its share of what the whole event would be charged to it.
+    """
     if premium:
         whole = sum(weights.values())
         weights = {owner: weight * (1 - premium) for owner, weight in weights.items()}
@@ -189,8 +211,10 @@ def _shares(
         pool = "prompt_cache"
     elif len(weights) == 1:
         (owner,) = weights
-        return (_share(owner, bucket, pool, cost, base),)
+        return (_share(owner, bucket, pool, cost, own.get(owner, base)),)
     costs, charges = split(cost, weights), split(base, weights)
+    for owner, amount in own.items():
+        charges[owner] = split(amount, weights)[owner]
     return tuple(
         [_share(owner, bucket, pool, costs[owner], charges[owner]) for owner in sorted(costs)]
     )

@@ -40,6 +40,10 @@ class InvoiceStore(Protocol):
         """One line of an invoice."""
         ...
 
+    def sums(self, invoice_id: str) -> dict[str, tuple[int, int]]:
+        """Category -> how many lines of an invoice are of it, and their amounts in pico."""
+        ...
+
     def raw(self, invoice_id: str) -> bytes:
         """The bytes of the document of an invoice, as they were imported.
 

@@ -44,16 +44,18 @@ class Counts(msgspec.Struct, frozen=True, tag="counts"):
     recorded_at: int
 
 
-class Policy(msgspec.Struct, frozen=True, tag="policy"):
+class Policy(msgspec.Struct, frozen=True, tag="policy", omit_defaults=True):
     """Which rules and price books decide events that start at `effective_from` (ns UTC) or later.
 
-    `books` are snapshot hashes in order of precedence; `rules` is the hash of the rule set.
+    `books` are snapshot hashes in order of precedence; `rules` is the hash of the rule set;
+    `charges` is that of the charge book, None if there is none.
     """
 
     rules: str
     books: tuple[str, ...]
     effective_from: int
     by: str
+    charges: str | None = None
 
 
 class SessionOwner(msgspec.Struct, frozen=True, tag="session_owner"):
@@ -78,12 +80,12 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     recorded_at: int
 
 
-class Restatement(msgspec.Struct, frozen=True, tag="restatement"):
+class Restatement(msgspec.Struct, frozen=True, tag="restatement", omit_defaults=True):
     """An event, or those of an effective period (YYYY-MM), are decided by other rules or books.
 
     `event` is an event's id, an operation or an oid; exactly one of `event` and `period` is set.
-    `rules` and `books` are hashes, as in `Policy`; None is what the policy in force says, so one
-    that names neither takes earlier ones back. Of several the latest counts.
+    `rules`, `books` and `charges` are hashes, as in `Policy`; None is what the policy in force
+    says, so one that names none of them takes earlier ones back. Of several the latest counts.
     """
 
     event: str | None
@@ -93,6 +95,7 @@ class Restatement(msgspec.Struct, frozen=True, tag="restatement"):
     by: str
     reason: str
     recorded_at: int
+    charges: str | None = None
 
 
 FreeKind = Literal["adjustment", "credit", "allocation", "invoice_adjust", "capacity"]

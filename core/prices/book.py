@@ -16,15 +16,12 @@ from typing import Any
 
 import msgspec
 
-from costspan.core.money import MoneyError, decimal_of
+from costspan.core.prices.content import PriceError, Rates, canonical, pack, plain_rates, unpack
 from costspan.core.prices.names import canonical_tier
 
+__all__ = ["SCHEMA", "ContextTier", "PriceBook", "PriceError", "PriceRow", "Rates"]
+
 SCHEMA = "costspan-prices/1"
-Rates = dict[str, str]
-
-
-class PriceError(ValueError):
-    """A price row or book that cannot be used, and why."""
 
 
 class ContextTier(msgspec.Struct, frozen=True):
@@ -86,15 +83,15 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if len(set(thresholds)) != len(thresholds) or any(above < 0 for above in thresholds):
             raise PriceError(f"{name}: context tiers need distinct thresholds of 0 or more")
         above = tuple(
-            ContextTier(tier.above_input_tokens, _rates(tier.rates, name))
+            ContextTier(tier.above_input_tokens, plain_rates(tier.rates, name))
             for tier in sorted(self.above, key=lambda tier: tier.above_input_tokens)
         )
         fix = msgspec.structs.force_setattr
         fix(self, "tier", canonical_tier(self.tier))
-        fix(self, "rates", _rates(self.rates, name))
+        fix(self, "rates", plain_rates(self.rates, name))
         fix(self, "above", above)
         content = {**msgspec.to_builtins(self), "id": ""}
-        fix(self, "id", hashlib.sha256(_canonical(content)).hexdigest()[:16])
+        fix(self, "id", hashlib.sha256(canonical(content)).hexdigest()[:16])
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -151,7 +148,7 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def sha256(self) -> str:
         """Hash of the content, the same for any order of rows and any spelling of amounts."""
-        return hashlib.sha256(_canonical(self._content())).hexdigest()
+        return hashlib.sha256(canonical(self._content())).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The book as compressed canonical JSON, with its hash; `from_bytes` reads it."""
@@ -159,8 +156,7 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def _snapshot(self) -> bytes:
-        # A public list has thousands of rows, and a process may open many ledgers.
-        return zlib.compress(_canonical({**self._content(), "sha256": self.sha256}))
+        return pack(self._content(), self.sha256)  # once: a process may open many ledgers
 
     @classmethod
     def from_bytes(cls, data: bytes) -> PriceBook:
@@ -169,16 +165,13 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             PriceError: if the bytes are damaged, of another schema, or do not match their hash.
         """
+        content, written = unpack(data, SCHEMA, "price book")
         try:
-            content = json.loads(zlib.decompress(data))
-            schema, written = content.pop("schema"), content.pop("sha256")
             for row in content["rows"]:
                 row.pop("id")
             book = msgspec.convert(content, cls)
-        except (zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise PriceError(f"not a price book snapshot: {error}") from error
-        if schema != SCHEMA:
-            raise PriceError(f"price book snapshot of schema {schema!r}, not {SCHEMA!r}")
         if book.sha256 != written:
             raise PriceError(f"price book {book.id!r} does not match its hash: it was changed")
         return book
@@ -228,21 +221,3 @@ class _Snapshot(msgspec.Struct):
 
 _decode_snapshot = msgspec.json.Decoder(_Snapshot).decode
 _decode_row = msgspec.json.Decoder(PriceRow).decode
-
-
-def _rates(rates: Rates, name: str) -> Rates:
-    plain: Rates = {}
-    for component, text in sorted(rates.items()):
-        try:
-            amount = decimal_of(text)
-        except MoneyError as error:
-            raise PriceError(f"{name}: {component}: {error}") from error
-        if amount < 0:
-            raise PriceError(f"{name}: {component}: a rate cannot be negative: {text}")
-        written = format(amount, "f")
-        plain[component] = written.rstrip("0").rstrip(".") if "." in written else written
-    return plain
-
-
-def _canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

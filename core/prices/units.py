@@ -22,6 +22,13 @@ UNIT_COMPONENTS = frozenset(
 )
 """Components priced per one unit: a request, a search, an image, a page, a character, a ms."""
 
+COMPONENTS = UNIT_COMPONENTS | {
+    *("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"),
+    *("audio_input", "audio_output", "image_input", "image_output", "video_input", "video_output"),
+    *("cache_read_audio", "cache_read_image", "cache_write_5m_audio"),
+}
+"""Every component that has a name of ours. Files may price these, and others in `..._tokens`."""
+
 TOKENS_PER_RATE = 10**6
 
 

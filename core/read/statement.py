@@ -116,11 +116,9 @@ def statement_of(ledger: Ledger, tenant: str, period: str) -> Statement:
         (own if each.line.effective_period == period else late).append(each)
     calls = [each for each in own if each.line.bucket not in FREE_BUCKETS]
     shares = [each for each in own if each.line.bucket == ALLOCATED]
-    above = [
-        each
-        for each in (*own, *late)
-        if each.charge > each.cost and each.line.bucket not in FREE_BUCKETS
-    ]
+    # A late line is a difference: one that only takes calls or cost away was charged for before.
+    come = [*calls, *(each for each in late if each.events > 0 and each.cost >= 0)]
+    above = [each for each in come if each.charge > each.cost]
     return Statement(
         tenant=tenant,
         period=period,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from costspan.core.checkpoints import Key, hash_of, signed
 from costspan.core.journal.records import Close
 from costspan.core.periods import is_period, month_after, month_of
 from costspan.core.settle.ledger import Ledger
-from costspan.core.settle.merkle import root_of
+from costspan.core.settle.merkle import Tree, canonical_posting
 from costspan.core.settle.settle import settle
+
+POSTINGS_PER_TELL = 5000
 
 
 class CloseError(ValueError):
@@ -20,36 +26,104 @@ def close_period(
     reason: str,
     now_ns: int,
     *,
+    key: Key | None = None,
+    against: Callable[[], Sequence[str]] = tuple,
+    force: bool = False,
     timeout_seconds: int = 30,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> Close:
     """Seal everything posted up to and with a period (YYYY-MM, UTC) that no close has sealed.
 
-    The record of it keeps the Merkle root of the entries it sealed, in the order of their numbers.
+    The record of it keeps the Merkle root of the entries it sealed, in the order of their numbers,
+    and the hash of the close before.
+
+    Args:
+        ledger: The books.
+        period: The last month to seal.
+        by: Whose hand this is.
+        reason: Why.
+        now_ns: The time it is (ns UTC).
+        key: What signs the record, if anything does.
+        against: What stands against it, a text each; asked while nobody else can settle.
+        force: Close in spite of that; the record keeps what it was.
+        timeout_seconds: How long to wait for another settler.
+        tell: Called now and then with how many postings were read.
 
     Raises:
-        CloseError: if it is no period, is not over, or not after the last one that is closed.
+        CloseError: if it is no period, is not over, or not after the last one that is closed; if
+            anything stands against it and it is not forced; without `by` or `reason`.
         LedgerBusy: if another settler holds the lease longer than this.
+    """
+    check_period_to_close(period, now_ns)
+    for name, text in (("by", by), ("reason", reason)):
+        if not text.strip():
+            raise CloseError(f"`{name}` is empty: a close has a name and a reason")
+    with ledger.settling(timeout_seconds) as settlement:
+        closes = ledger.closes()
+        before = closes[-1] if closes else None
+        if before is not None and period <= before.period:
+            raise CloseError(f"{period} is closed: {before.period} is the last that was")
+        found = tuple(against())
+        if found and not force:
+            raise CloseError(f"{period} stays open: {'; '.join(found)}")
+        tree = Tree()
+        sealed = ledger.sealed(period, None if before is None else before.period)
+        for number, posting in sealed:
+            tree.add(canonical_posting(number, posting))
+            if tree.size % POSTINGS_PER_TELL == 0:
+                tell(tree.size)
+        previous = "" if before is None else hash_of(before)
+        close = signed(
+            Close(period, tree.root(), tree.size, by, reason, now_ns, previous, found), key
+        )
+        settle(settlement, [], [close])
+    return close
+
+
+def check_period_to_close(period: str, now_ns: int) -> None:
+    """Refuse what is no month, or is not over.
+
+    Raises:
+        CloseError: saying which.
     """
     if not is_period(period):
         raise CloseError(f"{period!r} is no period: write YYYY-MM")
     if period >= month_of(now_ns):
         raise CloseError(f"{period} is not over: it can be closed from {month_after(period)} on")
-    with ledger.settling(timeout_seconds) as settlement:
-        before = settlement.closed_until()
-        if before is not None and period <= before:
-            raise CloseError(f"{period} is closed: {before} is the last that was")
-        root, postings = root_of(ledger.sealed(period, before))
-        close = Close(period, root, postings, by, reason, now_ns)
-        settle(settlement, [], [close])
-    return close
 
 
 def broken_seals(ledger: Ledger) -> list[Close]:
     """The closes whose entries are not those they sealed, the earliest first."""
-    broken: list[Close] = []
-    before: str | None = None
-    for close in ledger.closes():
-        if root_of(ledger.sealed(close.period, before)) != (close.root, close.postings):
-            broken.append(close)
-        before = close.period
-    return broken
+    closes = ledger.closes()
+    trees = sealed_trees(ledger, closes)
+    return [
+        close
+        for close, tree in zip(closes, trees, strict=True)
+        if (tree.root(), tree.size) != (close.root, close.postings)
+    ]
+
+
+def sealed_trees(
+    ledger: Ledger,
+    closes: Sequence[Close],
+    *,
+    after: str | None = None,
+    tell: Callable[[int], None] = lambda done: None,
+) -> list[Tree]:
+    """The tree of what each of these closes sealed, read once however many there are.
+
+    Args:
+        ledger: The books.
+        closes: The earliest first, without gaps.
+        after: The period that was closed before the first of them.
+        tell: Called now and then with how many postings were read.
+    """
+    periods = [close.period for close in closes]
+    trees = [Tree() for _ in periods]
+    if not periods:
+        return trees
+    for done, (number, posting) in enumerate(ledger.sealed(periods[-1], after), 1):
+        trees[bisect_left(periods, posting.posted_period)].add(canonical_posting(number, posting))
+        if done % POSTINGS_PER_TELL == 0:
+            tell(done)
+    return trees

@@ -7,17 +7,22 @@ from typing import NamedTuple
 
 from costspan.core.join.gateways import is_downstream
 from costspan.core.schema import Observation
+from costspan.core.settle.archived import archived_among
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.keys import ATTEMPT, leads_of
 from costspan.core.settle.ledger import Settlement
 
 
 class Component(NamedTuple):
-    """The observations, the events that any of them spoke of until now, and who waited."""
+    """The observations, the events that any of them spoke of until now, and who waited.
+
+    `archived` events lie near, and cannot be joined anew: they stay as they stand.
+    """
 
     observations: list[Observation]
     events: dict[str, Settled]
     waited: set[str]
+    archived: dict[str, Settled]
 
 
 def component(
@@ -32,6 +37,7 @@ def component(
     """
     found: dict[str, Observation] = {seen.oid or "": seen for seen in seeds}
     events: dict[str, Settled] = {}
+    archived: dict[str, Settled] = {}
     waited: set[str] = set()
     asked: set[str] = set()
     frontier: Sequence[Observation] = [*seeds, *lost]
@@ -59,6 +65,7 @@ def component(
         new.update(settlement.indexed(keys))
         oids = settlement.waiting([*keys, *waiting_keys])
         waited |= oids
+        archived.update({id: new.pop(id) for id in archived_among(settlement, new)})
         for event_id, each in new.items():
             if event_id not in events:
                 events[event_id] = each
@@ -69,10 +76,13 @@ def component(
             if seen.oid is not None and seen.oid not in found
         ]
         found.update((seen.oid or "", seen) for seen in frontier)
-    return Component(list(found.values()), events, waited)
+    return Component(list(found.values()), events, waited, archived)
 
 
-def component_of(settlement: Settlement, event_ids: Collection[str]) -> list[Observation]:
+def component_of(
+    settlement: Settlement, event_ids: Collection[str], gateways: Sequence[str] = ()
+) -> list[Observation]:
     """Every observation that identity could join with these events."""
     oids = {oid for each in settlement.settled(event_ids).values() for oid in each.event.oid_names}
-    return component(settlement, list(settlement.observations(oids))).observations
+    seeds = list(settlement.observations(oids))
+    return component(settlement, seeds, gateways=gateways).observations

@@ -22,6 +22,8 @@ from costspan.core.journal.records import (
 )
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.prices import ChargeBook, PriceBook, PriceRow
+from costspan.core.privacy.archive import Archive
+from costspan.core.privacy.persons import PersonStore
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Appended, Posted, Posting, RollUp, Settled, Sum
 
@@ -47,6 +49,14 @@ class Settlement(Protocol):
         """The observations of these oids that are kept."""
         ...
 
+    def has_archive(self) -> bool:
+        """Whether any observation stands in an archive."""
+        ...
+
+    def archived(self, oids: Collection[str]) -> set[str]:
+        """Those of these oids whose observations stand in an archive."""
+        ...
+
     def wait(self, keys: Collection[tuple[str, str]]) -> None:
         """Make observations that speak of no event findable: (key, oid)."""
         ...
@@ -67,6 +77,10 @@ class Settlement(Protocol):
 
     def indexed(self, keys: Collection[str]) -> dict[str, Settled]:
         """The events under any of these keys; perhaps some others: look at their names."""
+        ...
+
+    def unindexed(self, keys: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those (key, event id) of these under which the event is not found."""
         ...
 
     def save(self, events: Collection[Settled], keys: Collection[tuple[str, str]]) -> None:
@@ -315,6 +329,23 @@ class Ledger(Protocol):
         """
         ...
 
+    def compact(self, timeout_seconds: int = 5) -> bool:
+        """Write the store anew, so that what was deleted is gone from it, byte by byte.
+
+        False where somebody reads or writes for longer than this: then it must be done again.
+        """
+        ...
+
+    @property
+    def persons(self) -> PersonStore:
+        """Who is behind the pseudonyms; see `core.privacy`."""
+        ...
+
+    @property
+    def archive(self) -> Archive:
+        """What was pruned, and what could be; see `core.retention`."""
+        ...
+
     @property
     def invoices(self) -> InvoiceStore:
         """What providers bill, beside the books; see `core.invoices`."""
@@ -337,6 +368,14 @@ class Ledger(Protocol):
         All of these, or those named: some take a look at every event. An event is open, or swept,
         or somebody saw its end; `unpriced` and `unmeasured` are those of unknown cost, swept ones
         included.
+        """
+        ...
+
+    def damaged(self) -> Iterator[str]:
+        """What is wrong with the store itself, a line each that names the place.
+
+        Records that do not match their checksums and hashes, rows that do not say what they follow
+        from. Whether the books are right is another matter: see `core.verify`.
         """
         ...
 

@@ -9,7 +9,7 @@ events of a session whose owner changed, and theirs; and, for a new policy, the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import msgspec
 
@@ -23,6 +23,7 @@ from costspan.core.journal.records import (
     SessionOwner,
 )
 from costspan.core.schema import Observation
+from costspan.core.settle.archived import correct_archived, set_aside
 from costspan.core.settle.component import Component, component
 from costspan.core.settle.corrections import (
     assign,
@@ -68,8 +69,15 @@ def settle(
     observations: Collection[Observation],
     controls: Iterable[Control] = (),
     gateways: tuple[str, ...] = (),
+    progress: Callable[[int], None] | None = None,
+    *,
+    again: Collection[Observation] = (),
 ) -> Report:
-    """Settle a batch. Nothing is written outside the settlement's transaction."""
+    """Settle a batch. Nothing is written outside the settlement's transaction.
+
+    `again` are observations that are kept already, and could not be joined until now; `progress` is
+    told how many events were decided so far, where there are many.
+    """
     controls = list(controls)
     sessions = {record.session for record in controls if isinstance(record, SessionOwner)}
     sessions.update([seen.session for seen in observations if seen.session and authenticates(seen)])
@@ -81,13 +89,17 @@ def settle(
     closed_until = settlement.closed_until()
     corrected = corrected_names(new_controls)
     lost = [*appended.replaced, *led_to(settlement, corrected)]
-    joined = component(settlement, appended.fresh, lost, gateways)
+    seeds = set_aside(settlement, [*appended.fresh, *again], gateways)
+    joined = component(settlement, seeds, lost, gateways)
     won = {seen.oid or "" for seen in appended.replaced}
     dirty, entries = _rejoin(draft, joined, won, gateways, closed_until)
     dirty |= _dirtied_by_sessions(draft, sessions, owners, unsaid)
     dirty |= {
         id for id, each in draft.get(joined.events).items() if names_of(each.event) & corrected
     }
+    if joined.archived:
+        again_decided, renamed = correct_archived(draft, joined.archived, corrected)
+        dirty |= again_decided | _descendants(draft, renamed)
     for record in new_controls:
         if isinstance(record, Policy):
             dirty |= settlement.started_since(_decides_since(record, settlement))
@@ -95,7 +107,7 @@ def settle(
             dirty |= settlement.in_period(record.period)
     free = [record for record in new_controls if isinstance(record, FreePostings)]
     entries += entries_of_free(settlement, free, closed_until)
-    postings = _decide(draft, dirty, entries, closed_until)
+    postings = _decide(draft, dirty, entries, closed_until, progress)
     return Report(
         observations=len(appended.fresh),
         duplicates=appended.duplicates,
@@ -233,7 +245,13 @@ def authenticates(seen: Observation) -> bool:
     )
 
 
-def _decide(draft: Draft, dirty: set[str], entries: list[Posting], closed_until: str | None) -> int:
+def _decide(
+    draft: Draft,
+    dirty: set[str],
+    entries: list[Posting],
+    closed_until: str | None,
+    progress: Callable[[int], None] | None,
+) -> int:
     """Decide every dirty event, write all of them, and post the differences; how many entries."""
     policies = Policies(draft.settlement)
     ordered = sorted(dirty)
@@ -254,6 +272,8 @@ def _decide(draft: Draft, dirty: set[str], entries: list[Posting], closed_until:
         draft.write()
         draft.settlement.post(entries)
         entries = []
+        if progress is not None:
+            progress(min(len(ordered), at + EVENTS_PER_DECISION))
     return posted
 
 

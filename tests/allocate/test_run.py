@@ -25,6 +25,7 @@ from costspan.core.invoices.invoice import Invoice, InvoiceLine
 from costspan.core.journal.records import FreeLine
 from costspan.core.money import PICO, format_usd
 from costspan.core.read.books import Books
+from costspan.core.rebuild import copy_books
 from costspan.core.settle.free import FreePostingError, free_postings
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
@@ -359,3 +360,24 @@ def test_the_rule_is_named_by_its_content() -> None:
     assert one.sha256 == load_rule('pool.safety.method = "even"\ncharged = true').sha256
     assert one.sha256 != two.sha256
     assert msgspec.structs.replace(one, charged=False).sha256 == two.sha256
+
+
+def test_a_pool_that_is_no_more_gives_back_what_was_shared() -> None:
+    rule = '[pool.faults]\nmethod = "activity"\nby = "tokens"\n'
+    failed = call(3, provider_result="failed", fault="provider", layer="gateway")
+    with closing(shelf()) as ledger:
+        keep(
+            ledger,
+            call(1, usage={"input": 1}),
+            call(2, tenant="globex", usage={"input": 1}),
+            failed,
+        )
+        assert allocated(ledger, rule).posted == 3
+        keep(ledger, call(33, attempt_id="a000003", layer="provider"))
+        with ledger.rebuilding() as fresh:
+            copy_books(ledger, fresh)  # which leaves out the pool's line: nothing stands on it
+        assert allocated(ledger, rule, now_ns=NOW + 1).posted == 3
+        assert {
+            row for row in rows(ledger) if row[1] == "allocated" and any(rows(ledger)[row])
+        } == set()
+        assert allocated(ledger, rule, now_ns=NOW + 2).posted == 0

@@ -104,7 +104,7 @@ def test_history_tells_what_moved(desk: Desk, contract: Path) -> None:
     assert "2 rows" in out
     cells = desk.run(*asked, "--csv").out
     moved = [row["moved"] for row in csv.DictReader(io.StringIO(cells))]
-    assert moved == ["", "input 4 -> 3 output 8 -> 6"]
+    assert moved == ["", "input 4 -> 3, output 8 -> 6"]
     assert desk.run("prices", "history", "nobodys-model", "--prices", contract).code == 3
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -52,6 +54,19 @@ def body(content: object, **more: object) -> dict[str, Any]:
 def post(provider: LoopbackProvider, content: object, **more: object) -> httpx.Response:
     headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
     return httpx.post(f"{provider.url}/v1/messages", json=body(content, **more), headers=headers)
+
+
+def report(provider: LoopbackProvider, name: str, row: Row, **query: str) -> list[Any]:
+    """The results of the day of a row, from Anthropic's admin API."""
+    day = datetime.fromtimestamp(row.received_ns // 10**9, UTC).strftime("%Y-%m-%dT00:00:00Z")
+    reply = httpx.get(
+        f"{provider.url}/v1/organizations/{name}",
+        params={"starting_at": day, **query},
+        headers={"x-api-key": "admin", "anthropic-version": "2023-06-01"},
+    )
+    page = reply.raise_for_status().json()
+    assert (page["has_more"], page["next_page"]) == (False, None)
+    return [result for bucket in page["data"] for result in bucket["results"]]
 
 
 def events(reply: httpx.Response) -> list[dict[str, Any]]:
@@ -258,22 +273,18 @@ def test_names_tiers_thinking_and_users(provider):
 
 
 def test_searches_are_priced_if_the_book_prices_them():
-    prices = {"claude-sonnet-4-5": {**DEFAULT_PRICES["claude-sonnet-4-5"], "web_searches": "10000"}}
+    prices = {"claude-sonnet-4-5": {**DEFAULT_PRICES["claude-sonnet-4-5"], "web_searches": "0.01"}}
     with LoopbackProvider(prices=prices) as provider:
         told = post(provider, "[[in=10 out=5 web_searches=3]]").json()["usage"]
         row, bill = only(provider), provider.invoice()
-        costs = httpx.get(
-            f"{provider.base_url}/organization/costs",
-            params={"start_time": row.received_ns // 10**9, "group_by": "line_item"},
-            headers={"Authorization": "Bearer admin"},
-        ).json()
+        costs = report(provider, "cost_report", row, **{"group_by[]": "description"})
     assert told["server_tool_use"] == {"web_search_requests": 3}
     assert usage.from_anthropic(told) == row.usage == {"input": 10, "output": 5, "web_searches": 3}
     assert row.component_pico["web_searches"] == 3 * 10**10  # $10 per 1000
     assert sum(line.amount_pico for line in bill) == row.cost_pico
-    units = {r["line_item"]: r["quantity_unit"] for r in costs["data"][0]["results"]}
-    assert units["claude-sonnet-4-5, web searches"] == "requests"
-    assert units["claude-sonnet-4-5, input"] == "tokens"
+    assert {r["cost_type"]: r["amount"] for r in costs if r["cost_type"] != "tokens"} == {
+        "web_search": "3.0000000000"  # cents
+    }
 
 
 @pytest.mark.parametrize("word", ["cache_write_1h=1", "web_searches=1"])
@@ -297,13 +308,16 @@ def test_the_invoice_is_the_truth(provider):
         "claude-sonnet-4-5, cache write 1h input": 5,
         "claude-sonnet-4-5, output": 15,
     }
-    start = provider.truth[0].received_ns // 10**9
-    page = httpx.get(
-        f"{provider.base_url}/organization/usage/completions?start_time={start}",
-        headers={"Authorization": "Bearer admin"},
-    ).json()
-    [used] = page["data"][0]["results"]
-    assert (used["input_tokens"], used["input_cache_write_tokens"]) == (60, 11)
+    [used] = report(provider, "usage_report/messages", provider.truth[0])
+    assert used["uncached_input_tokens"] == 60 - 15 - 6 - 5
+    assert used["cache_creation"] == {
+        "ephemeral_5m_input_tokens": 6,
+        "ephemeral_1h_input_tokens": 5,
+    }
+    cents = report(provider, "cost_report", provider.truth[0])
+    assert [Decimal(each["amount"]) * 10**10 for each in cents] == [
+        sum(line.amount_pico for line in bill)
+    ]
 
 
 # -- the real LiteLLM

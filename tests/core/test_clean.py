@@ -23,7 +23,7 @@ from costspan.core.names import KNOWN_MAX, TENANT_CHARS_MAX
 from costspan.core.recorder import Ack
 from costspan.core.schema import FIELDS, Observation
 
-MAPS = ("raw_usage", "attributes", "client_claims")
+MAPS = ("raw_usage", "client_claims")
 IDS = ("attempt_id", "response_id", "session", "user", "parent", "request_id", "provider_account")
 TEXTS = ("name", "feature", "agent", "provider", "requested_model", "error_type")
 
@@ -269,8 +269,8 @@ def test_what_cannot_be_shown_does_not_spoil_its_neighbours() -> None:
         def __repr__(self) -> str:
             raise RuntimeError("no")
 
-    observation = clean.observation({"attributes": {"a": 1, "b": Hostile(), "c": 10**5000}})
-    assert observation.attributes == {"a": 1, "b": "truncated: a Hostile", "c": "truncated: a int"}
+    observation = clean.observation({"client_claims": {"a": 1, "b": Hostile(), "c": 10**5000}})
+    assert observation.client_claims == {"a": 1, "b": "truncated: a Hostile", "c": "truncated: a int"}
 
 
 def test_labels_are_bounded_and_flagged() -> None:
@@ -343,11 +343,11 @@ class Verdict(str, Enum):  # noqa: UP042  (not a StrEnum: its str() is not its v
 def test_subclasses_of_str_are_plain_text(recorded: Callable[[], list[Observation]]) -> None:
     name = TenantName("acme")
     fields = {"tenant": name, "session": name, "name": name, "labels": {name: name}}
-    ack = runtime.record({**fields, "attributes": {name: name}, "delivery": Verdict.BAD})
+    ack = runtime.record({**fields, "client_claims": {name: name}, "delivery": Verdict.BAD})
     assert isinstance(ack, Ack)
     (seen,) = recorded()
     assert (seen.tenant, seen.session, seen.name) == ("acme", "acme", "acme")
-    assert (seen.labels, seen.attributes) == ({"acme": "acme"}, {"acme": "acme"})
+    assert (seen.labels, seen.client_claims) == ({"acme": "acme"}, {"acme": "acme"})
     assert seen.delivery == "cancelled_by_user"
 
 

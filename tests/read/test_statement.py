@@ -322,6 +322,17 @@ def test_what_is_charged_above_cost_is_said() -> None:
     assert found.plain()["charged_above_cost"]["at_least"] == "2.350000000000"
 
 
+def test_what_is_taken_back_late_is_not_charged_above_cost() -> None:
+    with closing(shelf()) as ledger:
+        keep(ledger, call(1, delivery="blocked"))
+        close_month(ledger, "2026-11")
+        with ledger.settling(1) as settlement:
+            settle(settlement, [], [Assignment("a000001", "globex", "ann", "not theirs", 1)])
+        found = statement(ledger, period="2026-12")
+    assert found.total == Amounts(-PICO, 0, -1)
+    assert (found.above, found.charged_above) == ({}, 0)
+
+
 def test_a_page_says_what_decided_and_what_is_not_known(tmp_path: Path) -> None:
     with closing(shelf()) as ledger:
         keep(ledger, call(1), call(2, flat_cost=None))

@@ -14,6 +14,7 @@ import msgspec
 from costspan.core.invoices.invoice import Invoice, InvoiceLine, Review
 from costspan.core.ledger_errors import LedgerBusy, LedgerError
 from costspan.core.money import PICO
+from costspan.plugins.ledgers.sqlite.checksums import checksum
 
 _WAIT_MS = 30_000
 
@@ -27,8 +28,7 @@ _LINE = (
     " quantity, unit, whole, pico, currency, description, is_provisional FROM invoice_lines"
     " WHERE invoice = (SELECT n FROM invoices WHERE id = ?)"
 )
-_INSERT_LINE = "INSERT INTO invoice_lines VALUES (" + ",".join("?" * 18) + ")"
-_INSERT_INVOICE = "INSERT INTO invoices VALUES (" + ",".join("?" * 12) + ")"
+_COLUMNS = {"documents": 4, "invoices": 13, "invoice_lines": 19, "reviews": 7}
 _NEXT = "SELECT coalesce(max(n), 0) + 1 FROM invoices"
 
 
@@ -39,8 +39,9 @@ class SqliteInvoices:
     a transaction of its own.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, wait_ms: int = _WAIT_MS) -> None:
         self._connection = connection
+        self._wait_ms = wait_ms
 
     def keep(self, invoice: Invoice, lines: Iterable[InvoiceLine], raw: bytes) -> Invoice:
         """Keep a document and its lines, all or nothing; an id that is kept already stays."""
@@ -56,22 +57,16 @@ class SqliteInvoices:
             ).fetchone()
             known = "SELECT 1 FROM documents WHERE sha256 = ?"
             if connection.execute(known, (digest,)).fetchone() is None:
-                connection.execute(
-                    "INSERT INTO documents VALUES (?, ?, ?)", (digest, len(raw), zlib.compress(raw))
-                )
-            connection.executemany(
-                _INSERT_LINE,
-                ((number, *_row(line)) for line in _checked(invoice, lines)),
-            )
+                self._insert("documents", [(digest, len(raw), zlib.compress(raw))])
+            rows = ((number, *_row(line)) for line in _checked(invoice, lines))
+            self._insert("invoice_lines", rows)
             invoice = msgspec.structs.replace(invoice, version=version)
-            connection.execute(
-                _INSERT_INVOICE,
-                (
-                    *(number, invoice.id, digest, invoice.source, invoice.provider),
-                    *(invoice.account, invoice.period, version, invoice.imported_at, invoice.by),
-                    *(invoice.currency, invoice.is_provisional),
-                ),
+            row = (
+                *(number, invoice.id, digest, invoice.source, invoice.provider, invoice.account),
+                *(invoice.period, version, invoice.imported_at, invoice.by, invoice.currency),
+                int(invoice.is_provisional),
             )
+            self._insert("invoices", [row])
         return invoice
 
     def invoices(self, period: str | None = None) -> list[Invoice]:
@@ -96,6 +91,20 @@ class SqliteInvoices:
         sql = f"{_LINE} AND number = ?"
         row = self._connection.execute(sql, (invoice_id, number)).fetchone()
         return None if row is None else _line(invoice_id, row)
+
+    def sums(self, invoice_id: str) -> dict[str, tuple[int, int]]:
+        """Category -> lines and pico; no partial sum can overflow an integer of SQLite."""
+        sql = (
+            "SELECT category, count(*), sum(whole), sum(pico / 1000000), sum(pico % 1000000)"
+            " FROM invoice_lines WHERE invoice = (SELECT n FROM invoices WHERE id = ?)"
+            " GROUP BY category ORDER BY category"
+        )
+        return {
+            category: (lines, whole * PICO + millions * 10**6 + rest)
+            for category, lines, whole, millions, rest in self._connection.execute(
+                sql, (invoice_id,)
+            )
+        }
 
     def raw(self, invoice_id: str) -> bytes:
         """The bytes of the document of an invoice, checked against their sha256."""
@@ -122,11 +131,10 @@ class SqliteInvoices:
     def keep_review(self, review: Review) -> None:
         """Append what somebody decided about a variance."""
         with self._writing() as connection:
-            connection.execute(
-                "INSERT INTO reviews (variance, state, reviewed_by, note, at)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (review.variance, review.state, review.by, review.note, review.at),
-            )
+            sql = "SELECT coalesce(max(n), 0) + 1 FROM reviews"
+            (number,) = connection.execute(sql).fetchone()
+            row = (number, review.variance, review.state, review.by, review.note, review.at)
+            self._insert("reviews", [row])
 
     def reviews(self) -> list[Review]:
         """Every review, in the order they were kept."""
@@ -136,6 +144,14 @@ class SqliteInvoices:
             for variance, state, by, note, at in self._connection.execute(sql)
         ]
 
+    def _insert(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        """Rows of a table of ours, each with its checksum as the last column."""
+        marks = ",".join("?" * _COLUMNS[table])
+        self._connection.executemany(
+            f"INSERT INTO {table} VALUES ({marks})",  # noqa: S608 -- a name of invoices.sql
+            ((*row, checksum(*row)) for row in rows),
+        )
+
     def _one(self, invoice_id: str) -> Invoice | None:
         row = self._connection.execute(f"{_INVOICE} WHERE id = ?", (invoice_id,)).fetchone()
         return None if row is None else _invoice(row)
@@ -143,7 +159,7 @@ class SqliteInvoices:
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
         connection = self._connection
-        connection.execute(f"PRAGMA busy_timeout = {_WAIT_MS}")
+        connection.execute(f"PRAGMA busy_timeout = {self._wait_ms}")
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -183,7 +199,7 @@ def _row(line: InvoiceLine) -> tuple[Any, ...]:
     return (
         *(line.number, line.provider, line.account, line.project, line.day, line.model),
         *(line.component, line.tier, line.category, line.requests, line.quantity, line.unit),
-        *(whole, pico, line.currency, line.description, line.is_provisional),
+        *(whole, pico, line.currency, line.description, int(line.is_provisional)),
     )
 
 

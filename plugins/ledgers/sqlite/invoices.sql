@@ -5,7 +5,8 @@
 CREATE TABLE documents (
     sha256 TEXT PRIMARY KEY,
     size INTEGER NOT NULL,
-    packed BLOB NOT NULL
+    packed BLOB NOT NULL,
+    crc INTEGER NOT NULL           -- checksum of the other columns in order, as in every table here
 ) STRICT;
 
 CREATE TABLE invoices (
@@ -21,6 +22,7 @@ CREATE TABLE invoices (
     imported_by TEXT NOT NULL,
     currency TEXT NOT NULL,
     is_provisional INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
     UNIQUE (period, source, provider, account, version)
 ) STRICT;
 
@@ -45,16 +47,18 @@ CREATE TABLE invoice_lines (
     currency TEXT NOT NULL,
     description TEXT NOT NULL,
     is_provisional INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
     PRIMARY KEY (invoice, number)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE reviews (
-    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    n INTEGER PRIMARY KEY,
     variance TEXT NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('open', 'accepted', 'disputed', 'resolved')),
     reviewed_by TEXT NOT NULL,
     note TEXT NOT NULL,
-    at INTEGER NOT NULL            -- ns UTC
+    at INTEGER NOT NULL,           -- ns UTC
+    crc INTEGER NOT NULL
 ) STRICT;
 
 CREATE TRIGGER documents_no_update BEFORE UPDATE ON documents
@@ -87,5 +91,5 @@ BEGIN SELECT RAISE(ABORT, 'reviews are append-only: review again'); END;
 CREATE TRIGGER reviews_no_delete BEFORE DELETE ON reviews
 BEGIN SELECT RAISE(ABORT, 'reviews are append-only: review again'); END;
 CREATE TRIGGER reviews_no_replace BEFORE INSERT ON reviews
-WHEN NEW.n IS NOT NULL AND EXISTS (SELECT 1 FROM reviews WHERE n = NEW.n)
+WHEN EXISTS (SELECT 1 FROM reviews WHERE n = NEW.n)
 BEGIN SELECT RAISE(ABORT, 'reviews are append-only: review again'); END;

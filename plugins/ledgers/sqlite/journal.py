@@ -26,6 +26,8 @@ from costspan.core.schema import Observation, canonical, oid_of
 from costspan.core.settle.corrections import restated_order_of
 from costspan.core.settle.entries import Appended
 from costspan.core.settle.settle import authenticates
+from costspan.plugins.ledgers.sqlite.archived import ArchivedTable, digest_of_payload
+from costspan.plugins.ledgers.sqlite.persons import SqlitePersons
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,
     epoch_of,
@@ -41,7 +43,8 @@ from costspan.plugins.ledgers.sqlite.rows import (
 Kept = Policy | SessionOwner | Assignment | Restatement | FreePostings | Erasure | Pruned | Close
 """The control records that are kept one by one."""
 _encode_control = msgspec.msgpack.Encoder().encode
-_decode_control = msgspec.msgpack.Decoder(Kept).decode
+decode_control = msgspec.msgpack.Decoder(Kept).decode
+"""A control record from the bytes of its row."""
 
 
 class JournalTables:
@@ -50,6 +53,7 @@ class JournalTables:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._writer_ids: dict[tuple[str, int], int | None] = {}
+        self.archive = ArchivedTable(connection)
 
     # --- observations --------------------------------------------------------------------------
 
@@ -59,49 +63,76 @@ class JournalTables:
         for given in observations:
             seen = normal(given)
             numbered.append((self._row_id(seen, create=True), seen))
-        stored = dict(self._rows({number for number, _ in numbered}))
+        numbers = {number for number, _ in numbered}
+        stored = dict(self._rows(numbers))
+        archived = self.archive.digests(numbers)
         fresh: dict[int, Observation] = {}
         replaced: list[Observation] = []
+        losers: list[tuple[int, Observation]] = []
         duplicates = conflicts = 0
         for number, seen in numbered:
             kept = stored.get(number)
             held = fresh.get(number) or kept
-            if held is None:
+            if number in archived:  # what is archived stands, whatever its hash
+                if archived[number] == digest_of_payload(seen):
+                    duplicates += 1
+                else:
+                    conflicts += 1
+                    losers.append((number, seen))
+            elif held is None:
                 fresh[number] = seen
             elif held == seen or _hash(held) == _hash(seen):
                 duplicates += 1
             else:
                 conflicts += 1
                 winner, loser = sorted((held, seen), key=_hash)
-                self._keep_loser(number, loser)
+                losers.append((number, loser))
                 if winner is seen:
                     fresh[number] = seen
                     if held is kept:
                         self._withdraw(number, held)
                         replaced.append(held)
+        SqlitePersons(self._db).hide(fresh, losers)
+        for number, loser in losers:
+            self._keep_loser(number, loser)
         self._insert(fresh, [number for number in fresh if number not in stored])
         return Appended(list(fresh.values()), replaced, duplicates, conflicts)
 
+    def has_archive(self) -> bool:
+        """Whether any observation stands in an archive."""
+        return not self.archive.is_empty
+
+    def archived(self, oids: Collection[str]) -> set[str]:
+        """Those of these oids whose observations stand in an archive."""
+        numbers = self.numbers(oids)
+        archived = self.archive.digests(numbers.values())
+        return {oid for oid, number in numbers.items() if number in archived}
+
     def observations(self, oids: Collection[str]) -> Iterable[Observation]:
         """The observations of these oids that are kept."""
-        numbers: list[int] = []
-        for oid in oids:
-            writer, seq = split_oid(oid)
-            number = self._number(writer, seq, create=False)
-            if number is not None:
-                numbers.append(number)
+        numbers = self.numbers(oids).values()
         return [seen for _, seen in self._rows(numbers)] if numbers else []
+
+    def numbers(self, oids: Collection[str]) -> dict[str, int]:
+        """Oid -> its row, whether it is there or not, of those whose writer is known."""
+        found: dict[str, int] = {}
+        for oid in oids:
+            number = self._number(*split_oid(oid), create=False)
+            if number is not None:
+                found[oid] = number
+        return found
 
     def _rows(self, numbers: Collection[int]) -> Iterator[tuple[int, Observation]]:
         """(row id, observation) of the rows there are."""
         sql = "SELECT id, payload FROM journal WHERE id IN ({keys})"
         rows = list(select_in(self._db, sql, sorted(numbers)))
-        names = self._names({number >> EPOCH_BITS for number, _ in rows})
+        names = self.writer_names({number >> EPOCH_BITS for number, _ in rows})
         for number, payload in rows:
             writer, epoch = names[number >> EPOCH_BITS]
             yield number, observation_of(writer, seq_of(epoch, number), payload)
 
-    def _names(self, writer_ids: Collection[int]) -> dict[int, tuple[str, int]]:
+    def writer_names(self, writer_ids: Collection[int]) -> dict[int, tuple[str, int]]:
+        """Writer -> (name, epoch)."""
         sql = "SELECT id, name, epoch FROM writers WHERE id IN ({keys})"
         return {row[0]: (row[1], row[2]) for row in select_in(self._db, sql, writer_ids)}
 
@@ -134,7 +165,7 @@ class JournalTables:
 
     def _keep_loser(self, number: int, loser: Observation) -> None:
         self._db.execute(
-            "INSERT OR IGNORE INTO conflicts VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO conflicts VALUES (?1, ?2, ?3, checksum(?1, ?2, ?3))",
             (number, _hash(loser), payload_of(loser)),
         )
         self._db.execute("INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,))
@@ -220,6 +251,12 @@ class JournalTables:
                 "INSERT OR IGNORE INTO assignments VALUES (?, ?, ?, ?, ?)",
                 (record.event, record.recorded_at, record.tenant, record.by, record.reason),
             )
+        if isinstance(record, FreePostings):
+            # The control's row: `last_insert_rowid` does not change in tables without row ids.
+            self._db.executemany(
+                "INSERT INTO free_owners VALUES (?, last_insert_rowid())",
+                [(owner,) for owner in sorted({line.owner for line in record.lines})],
+            )
         if isinstance(record, Restatement):
             self._db.execute(
                 "INSERT OR IGNORE INTO restatements VALUES (?, last_insert_rowid())",
@@ -229,8 +266,26 @@ class JournalTables:
 
     def kept_controls(self, kind: str | None = None) -> list[Kept]:
         """The control records kept, all or of one kind, in the order they came."""
-        sql = "SELECT payload FROM controls WHERE ? IS NULL OR kind = ? ORDER BY id"
-        return [_decode_control(row[0]) for row in self._db.execute(sql, (kind, kind))]
+        if kind is None:
+            rows = self._db.execute("SELECT payload FROM controls ORDER BY id")
+        else:
+            sql = "SELECT payload FROM controls WHERE kind = ? ORDER BY id"
+            rows = self._db.execute(sql, (kind,))
+        return [decode_control(row[0]) for row in rows]
+
+    def free_postings(self, period: str | None, owner: str | None) -> Iterator[FreePostings]:
+        """The records of free postings of a period, and about an owner, where named."""
+        sql = "SELECT payload FROM controls WHERE kind = 'FreePostings' ORDER BY id"
+        bound: tuple[str, ...] = ()
+        if owner is not None:
+            sql = """SELECT payload FROM free_owners JOIN controls ON id = control
+                     WHERE owner = ? ORDER BY id"""
+            bound = (owner,)
+        for (payload,) in self._db.execute(sql, bound):
+            record = decode_control(payload)
+            assert isinstance(record, FreePostings)
+            if period is None or record.period == period:
+                yield record
 
     def policies(self) -> list[Policy]:
         """Every policy record, oldest `effective_from` first."""
@@ -268,7 +323,7 @@ class JournalTables:
             WHERE name IN ({keys})"""
         found: dict[str, Restatement] = {}
         for name, payload in select_in(self._db, sql, names):
-            record = _decode_control(payload)
+            record = decode_control(payload)
             assert isinstance(record, Restatement)
             other = found.get(name)
             if other is None or restated_order_of(other) < restated_order_of(record):

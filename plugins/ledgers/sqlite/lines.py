@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from costspan.core.settle.entries import Line
+from costspan.plugins.ledgers.sqlite.checksums import checksum
 
 _LINES_MAX = 50_000
 _LINES_PER_SELECT = 100
@@ -54,8 +55,8 @@ class Lines:
             new = [key for key in missing if key not in self._numbers]
             self._db.executemany(
                 f"INSERT INTO lines ({NAMES}, cost_usd, cost_pico, charge_usd, charge_pico,"  # noqa: S608
-                " events) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0)",
-                [names_of(key) for key in new],
+                " events, crc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0, ?)",
+                [(*names, checksum(*names)) for names in map(names_of, new)],
             )
             self._find(new)
         return self._numbers

@@ -19,12 +19,14 @@ from costspan.core.journal.records import (
     Refusals,
     Restatement,
 )
-from costspan.core.prices import PriceBook, PriceRow
+from costspan.core.prices import ChargeBook, PriceBook, PriceRow
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Posting, RollUp, Settled, Sum
 from costspan.core.settle.keys import OPERATION, RESPONSE, SPAN, keys_of
+from costspan.plugins.ledgers.sqlite.archived import SqliteArchive
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
+from costspan.plugins.ledgers.sqlite.persons import SqlitePersons
 from costspan.plugins.ledgers.sqlite.rows import EPOCH_BITS, observation_of, select_in, seq_of
 from costspan.plugins.ledgers.sqlite.settlement import SqliteSettlement
 
@@ -48,7 +50,7 @@ _COUNTS: dict[str, tuple[str, ...]] = {
     **{name: (_OF_STATUS, name) for name in ("open", "unpriced", "unmeasured")},
     **{
         name: (_OF_KIND, name)
-        for name in ("unmatched", "unmatched_downstream", "identity_conflict")
+        for name in ("unmatched", "unmatched_downstream", "identity_conflict", "archived")
     },
 }
 
@@ -210,11 +212,21 @@ class Reading:
         """Sink -> number of the last posting that it has taken."""
         return self.reading().cursors()
 
-    def free_postings(self, period: str | None = None) -> list[FreePostings]:
-        """The records of free postings, of one period if named, in the order they came."""
-        kept = self.reading().kept_controls("FreePostings")
-        found = [each for each in kept if isinstance(each, FreePostings)]
-        return [each for each in found if period is None or each.period == period]
+    def free_postings(
+        self, period: str | None = None, owner: str | None = None
+    ) -> Iterator[FreePostings]:
+        """The records of free postings in the order they came; see the protocol."""
+        return self.reading().free_postings(period, owner)
+
+    @property
+    def persons(self) -> SqlitePersons:
+        """Who is behind the pseudonyms; see `core.privacy`."""
+        return SqlitePersons(self.connection)
+
+    @property
+    def archive(self) -> SqliteArchive:
+        """What was pruned, and what could be; see `core.retention`."""
+        return SqliteArchive(self.connection, self.reading())
 
     @property
     def invoices(self) -> InvoiceStore:
@@ -284,12 +296,7 @@ class Reading:
     def policy_parts(self) -> tuple[list[Policy], dict[str, RuleSet], dict[str, PriceBook]]:
         """Every policy, rule set and price book the books were decided by."""
         settlement = self.reading()
-        policies = settlement.policies()
-        restated = [
-            each
-            for each in settlement.kept_controls("Restatement")
-            if isinstance(each, Restatement)
-        ]
+        policies, restated = settlement.policies(), self._restatements()
         rules = {policy.rules for policy in policies}
         rules.update(each.rules for each in restated if each.rules is not None)
         books = {sha for policy in policies for sha in policy.books}
@@ -299,6 +306,22 @@ class Reading:
             {sha: settlement.rule_set(sha) for sha in sorted(rules)},
             {sha: settlement.price_book(sha) for sha in sorted(books)},
         )
+
+    def charge_books(self) -> dict[str, ChargeBook]:
+        """Every charge book that a policy or a restatement names, by hash."""
+        settlement = self.reading()
+        named = {each.charges for each in (*settlement.policies(), *self._restatements())}
+        return {sha: settlement.charge_book(sha) for sha in named if sha is not None}
+
+    def _restatements(self) -> list[Restatement]:
+        kept = self.reading().kept_controls("Restatement")
+        return [each for each in kept if isinstance(each, Restatement)]
+
+    def damaged(self) -> Iterator[str]:
+        """What is wrong with the rows themselves, a line each; see `damage`."""
+        from costspan.plugins.ledgers.sqlite.damage import damaged
+
+        return damaged(self.connection, self._contents)
 
     def writers(self) -> list[tuple[str, int, int]]:
         """(writer, greatest seq, records kept) of every writer."""

@@ -26,6 +26,7 @@ CREATE TABLE conflicts (
     observation INTEGER NOT NULL,
     sha256 TEXT NOT NULL,
     payload BLOB NOT NULL,
+    crc INTEGER NOT NULL,          -- as everywhere but above: checksum() of the other columns
     PRIMARY KEY (observation, sha256)
 ) STRICT, WITHOUT ROWID;
 
@@ -35,6 +36,7 @@ CREATE TABLE controls (
     kind TEXT NOT NULL,
     payload BLOB NOT NULL
 ) STRICT;
+CREATE INDEX controls_kind ON controls (kind);
 
 CREATE TABLE directory (
     session TEXT NOT NULL,
@@ -129,6 +131,7 @@ CREATE TABLE lines (
     charge_usd INTEGER NOT NULL,
     charge_pico INTEGER NOT NULL,
     events INTEGER NOT NULL,
+    crc INTEGER NOT NULL,          -- of what names the line, from owner to currency
     UNIQUE (owner, posted_period, effective_period, bucket, pool, day, model, currency)
 ) STRICT;
 CREATE INDEX lines_period ON lines (effective_period);
@@ -164,7 +167,7 @@ CREATE TABLE copied (event_id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE cursors (
     sink TEXT PRIMARY KEY,
     posting INTEGER NOT NULL,
-    crc INTEGER NOT NULL           -- here and below: checksum() of the other columns, in order
+    crc INTEGER NOT NULL           -- checksum() of the other columns
 ) STRICT, WITHOUT ROWID;
 
 -- What posts nothing and why, and conflicting payloads.

@@ -8,7 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from costspan.core.decide import RuleSet
-from costspan.core.prices import PriceBook
+from costspan.core.prices import ChargeBook, PriceBook
 from costspan.core.settle.entries import Posted, Settled
 from costspan.core.settle.posting import would_be
 from costspan.core.settle.sweep import awaited
@@ -79,6 +79,18 @@ class SqliteSettlement(PostingTables):
             self._numbers[event_id] = number
         return found
 
+    def unindexed(self, keys: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those (key, event id) of these under which the event is not found."""
+        sql = "SELECT key, event FROM keys WHERE key IN ({keys})"
+        found = set(select_in(self._db, sql, {self._digest(key) for key, _ in keys}))
+        sql = "SELECT id, n FROM events WHERE id IN ({keys})"
+        numbers = dict(select_in(self._db, sql, {event_id for _, event_id in keys}))
+        return [
+            (key, event_id)
+            for key, event_id in keys
+            if (self._digest(key), numbers.get(event_id)) not in found
+        ]
+
     def children(self, names: Collection[str]) -> set[str]:
         """The events whose parent is one of these names."""
         sql = "SELECT id FROM events WHERE parent IN ({keys})"
@@ -125,9 +137,9 @@ class SqliteSettlement(PostingTables):
         decided: list[tuple[Any, ...]] = []
         moved: list[tuple[Any, ...]] = []
         for each in events:
-            event_id, place = each.event.id, _place(each)
+            event_id, place = each.event.id, place_of(each)
             content = self._contents.pack(each)
-            state = (*_state(each), content, crc32(content))
+            state = (*state_of(each), content, crc32(content))
             number = self._numbers.get(event_id)
             if number is None:
                 number = self._next_number()
@@ -135,7 +147,7 @@ class SqliteSettlement(PostingTables):
                 self._numbers[event_id] = number
             else:
                 known = self._known.pop(number, None)
-                if known is not None and _place(known) == place:
+                if known is not None and place_of(known) == place:
                     decided.append((*state, number))
                 else:
                     moved.append((*place, *state, number))
@@ -147,7 +159,7 @@ class SqliteSettlement(PostingTables):
         )
         # An update touches every index that names a column it sets: most set few.
         self._db.executemany(
-            "UPDATE events SET status = ?, about = ?, is_swept = ?, content = ?, crc = ? WHERE n = ?",
+            "UPDATE events SET status=?, about=?, is_swept=?, content=?, crc=? WHERE n=?",
             decided,
         )
         self._db.executemany(
@@ -244,6 +256,16 @@ class SqliteSettlement(PostingTables):
         row = (book.sha256, book.id, book.source_version, book.to_bytes())
         self._db.execute("INSERT OR IGNORE INTO price_books VALUES (?, ?, ?, ?)", row)
 
+    def charge_book(self, sha256: str) -> ChargeBook:
+        """A kept charge book."""
+        sql = "SELECT content FROM charge_books WHERE sha256 = ?"
+        return ChargeBook.from_bytes(self._db.execute(sql, (sha256,)).fetchone()[0])
+
+    def keep_charge_book(self, book: ChargeBook) -> None:
+        """Keep a charge book by its hash."""
+        row = (book.sha256, book.to_bytes())
+        self._db.execute("INSERT OR IGNORE INTO charge_books VALUES (?, ?)", row)
+
     def price_book_versions(self) -> list[tuple[str, str, str | None]]:
         """(sha256, id, source version) of every kept snapshot."""
         return [tuple(r) for r in self._db.execute("SELECT sha256, name, version FROM price_books")]
@@ -267,13 +289,15 @@ class SqliteSettlement(PostingTables):
             self._db.executemany("DELETE FROM copied WHERE event_id = ?", rows)
 
 
-def _place(each: Settled) -> tuple[Any, ...]:
+def place_of(each: Settled) -> tuple[Any, ...]:
+    """Columns of an event's row: session, parent, started_at, request_id, trace_id."""
     event = each.event
     facts = event.facts
     return (facts.session, facts.parent, event.at_ns, facts.request_id, facts.trace_id)
 
 
-def _state(each: Settled) -> tuple[str, str | None, bool]:
+def state_of(each: Settled) -> tuple[str, str | None, bool]:
+    """Columns of an event's row: status, about, is_swept."""
     decision = each.decision
     about: str | None = None
     if decision is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from costspan.core import forks
 from costspan.core.ledger_errors import LedgerBusy, LedgerError, LedgerMissing
+from costspan.plugins.ledgers.sqlite.checksums import checksum
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.reading import Reading
@@ -19,7 +20,9 @@ from costspan.plugins.ledgers.sqlite.settlement import SqliteSettlement
 
 SCHEMA_VERSION = "3"
 _SCHEMAS = ("schema.sql", "invoices.sql", "persons.sql", "archived.sql")
-_BESIDE = frozenset({"meta", "invoices", "invoice_lines", "reviews", "persons", "archived"})
+_BESIDE = frozenset(
+    {"meta", "documents", "invoices", "invoice_lines", "reviews", "persons", "archived"}
+)
 """The tables that are not of the books: a rebuild leaves them as they are."""
 MEMORY = ":memory:"
 
@@ -72,9 +75,11 @@ class SqliteLedger(Reading):
             if create:
                 whole.parent.mkdir(parents=True, exist_ok=True)
             place, is_uri = f"{whole.as_uri()}?mode={'rwc' if create else 'rw'}", True
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             place, uri=is_uri, isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        connection.create_function("checksum", -1, checksum, deterministic=True)
+        return connection
 
     def _migrate(self, connection: sqlite3.Connection, create: bool) -> None:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
@@ -85,7 +90,7 @@ class SqliteLedger(Reading):
                 if not connection.execute(
                     "SELECT 1 FROM sqlite_master WHERE name = 'meta'"
                 ).fetchone():
-                    for statement in _statements(_schema()):
+                    for statement in schema_statements():
                         connection.execute(statement)
                 connection.execute("COMMIT")
             except BaseException:
@@ -206,7 +211,7 @@ class SqliteLedger(Reading):
         """
         connection = self.connection
         connection.execute("DROP TABLE postings")
-        for statement in _statements(_schema()):
+        for statement in schema_statements():
             if "postings" in statement.split("(")[0]:
                 connection.execute(statement)
         connection.execute("PRAGMA defer_foreign_keys = ON")
@@ -223,6 +228,17 @@ class SqliteLedger(Reading):
         connection.execute("UPDATE meta SET value = CAST(value + 1 AS TEXT) WHERE key = 'rebuilt'")
         self._notice_rebuild()
 
+    def compact(self, timeout_seconds: float = 5.0) -> bool:
+        """Write the file anew without what was deleted; see the protocol."""
+        connection = self.connection
+        connection.execute(f"PRAGMA busy_timeout = {max(0, int(timeout_seconds * 1000))}")
+        try:
+            connection.execute("VACUUM")
+            (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError:
+            return False
+        return not busy
+
     def close(self) -> None:
         """Let go of the file; in a forked child of nothing: what it inherited is its parent's."""
         if os.getpid() == self._pid and not self._is_closed:
@@ -231,9 +247,10 @@ class SqliteLedger(Reading):
             self._leave()
 
 
-def _schema() -> str:
+def schema_statements() -> list[str]:
+    """The statements that make an empty ledger."""
     folder = files("costspan.plugins.ledgers.sqlite")
-    return "\n".join((folder / name).read_text("utf-8") for name in _SCHEMAS)
+    return list(_statements("\n".join((folder / name).read_text("utf-8") for name in _SCHEMAS)))
 
 
 def _remove(database: Path) -> None:

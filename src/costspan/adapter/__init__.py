@@ -39,6 +39,7 @@ from costspan.adapter.fields import (
 from costspan.core import counters, runtime
 from costspan.core.context import Context
 from costspan.core.identifiers import new_attempt_id
+from costspan.core.privacy import prompts
 from costspan.core.recorder import Ack, Held, Refused
 from costspan.core.schema import Kind, Layer, Phase
 
@@ -78,6 +79,8 @@ class _Seen:
         self.attempt_id = attempt_id
         self.operation_ids = tuple(operation_ids)
         self.context = current() if context is None else context
+        if "prompt" in facts:
+            _hash_prompt(facts, self.context)
         self.started_at: int = facts.get("started_at") or now_ns or time.time_ns()
         facts["started_at"] = self.started_at
         if self.operation_ids:
@@ -155,6 +158,16 @@ class _Seen:
         return self.end(**facts)
 
 
+def _hash_prompt(facts: dict[str, Any], context: Context) -> None:
+    """Put the hash of a prompt in its place, if keys are configured; the prompt goes no further."""
+    prompt = facts.pop("prompt")
+    if prompt is None:
+        return
+    digest = prompts.hash_of(prompt, facts.get("tenant") or context.owner()[0])
+    if digest is not None:
+        facts["prompt_hash"] = digest
+
+
 _ITS_START = frozenset({"operation_ids", "started_at"})
 """What only the START says."""
 
@@ -175,6 +188,8 @@ class Attempt(_Seen):
         **facts: Any,
     ) -> Self:
         """Write the intent down before the call leaves; any observation field may be given.
+
+        A `prompt` (messages or a text) is never kept: its hash is, if keys are configured.
 
         `context` is captured here (the current one unless given), so that it holds wherever the
         END is recorded.

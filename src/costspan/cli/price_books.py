@@ -43,7 +43,7 @@ def run_history(options: argparse.Namespace, books: Sequence[PriceBook]) -> int:
 
 def _cells(step: Step) -> list[str]:
     row = step.row
-    moved = " ".join(f"{name} {was} -> {now}" for name, (was, now) in step.moved.items())
+    moved = ", ".join(f"{name} {was} -> {now}" for name, (was, now) in step.moved.items())
     return [
         f"{step.book} {step.source_version or ''}".strip(),
         *(row.provider or "", row.model, row.tier or "", row.region or ""),
@@ -68,7 +68,7 @@ def run_diff(options: argparse.Namespace) -> int:
     """Print the rows that two books do not share."""
     before, after = (_named(name, options) for name in (options.before, options.after))
     changes = [each for each in diff(before, after) if _fits(each, options.of_model)]
-    counts = Counter(each.kind for each in changes)
+    counts = Counter[str](each.kind for each in changes)
     if options.json:
         print_json(
             {

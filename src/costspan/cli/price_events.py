@@ -16,6 +16,7 @@ from costspan.cli.printing import (
     Column,
     Page,
     amount,
+    counted,
     joined,
     print_csv,
     print_json,
@@ -131,8 +132,8 @@ def run_unpriced(books: Books, options: argparse.Namespace) -> int:
         page.line()
         events = sum(row["events"] for row in rows)
         page.line(
-            f"{events:,} events of unknown cost: give their prices in a file, then costspan restate"
-            " --period YYYY-MM --prices FILE"
+            f"{counted(events, 'event')} of unknown cost: give their prices in a file, then"
+            " costspan restate --period YYYY-MM --prices FILE"
         )
     return OK
 

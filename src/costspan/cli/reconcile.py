@@ -28,7 +28,6 @@ from costspan.core.reconcile import (
 )
 from costspan.core.reconcile.authority import load
 from costspan.core.settle import settle
-from costspan.core.settle.ledger import Ledger
 
 _WAIT_SECONDS = 30
 _COMPARED = ("requests", "tokens", "money")
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             )
         posted = 0
         if options.adjust:
-            posted = _adjust(books.ledger, found, options)
+            posted = _adjust(books, month, rule, options)
             found = _compare(books, month, rule, options)
         said = reviewed(store, month, found.variances)
         standing = [each for each in found.variances if said.stands(each)]
@@ -140,16 +139,21 @@ def _compare(
         )
 
 
-def _adjust(ledger: Ledger, found: Reconciliation, options: argparse.Namespace) -> int:
-    """Post what is missing; what it settles is reviewed thereby. Returns how many records."""
-    now_ns = time.time_ns()
-    with progress("adjusting", "events", ledger.counts("events")["events"]) as tell:
-        records = adjustments(
-            ledger, found, by=options.by, reason=options.reason, at=now_ns, tell=tell
-        )
-    if records:
-        with ledger.settling(_WAIT_SECONDS) as settlement:
-            settle(settlement, [], records)
+def _adjust(books: Books, month: str, rule: Authority, options: argparse.Namespace) -> int:
+    """Post what is missing; what it settles is reviewed thereby. Returns how many records.
+
+    Compared under the settler's lease: nobody else may adjust, and nothing may come, in between.
+    """
+    ledger, now_ns = books.ledger, time.time_ns()
+    with ledger.settling(_WAIT_SECONDS) as settlement:
+        found = _compare(books, month, rule, options)
+        with progress("adjusting", "events", ledger.counts("events")["events"]) as tell:
+            records = adjustments(
+                ledger, found, by=options.by, reason=options.reason, at=now_ns, tell=tell
+            )
+        settle(settlement, [], records)
+    if any(each.invoice.is_provisional for each in found.documents):
+        to_stderr("an invoice is still provisional: import it again later, and adjust again")
     said = reviewed(ledger.invoices, found.period, found.variances)
     for variance in found.variances:
         rule = found.authority.rule(variance.grain.provider, variance.grain.account)

@@ -161,7 +161,7 @@ async def test_the_same_response_id_twice_is_two_calls(billed: Any, said: Any) -
 
 async def test_web_searches_are_counted(attempts: Any, said: Any, prices: Any) -> None:
     install()
-    rates = {**_PRICES["claude-sonnet-4-5"], "web_searches": "10000"}
+    rates = {**_PRICES["claude-sonnet-4-5"], "web_searches": "0.01"}
     with LoopbackProvider(prices={"claude-sonnet-4-5": rates}) as provider:
         await litellm.acompletion(
             "anthropic/claude-sonnet-4-5",

@@ -1,0 +1,74 @@
+"""What price data is made of: rates as decimal strings, and canonical bytes to hash and to keep."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+from costspan.core.money import MoneyError, decimal_of
+
+Rates = dict[str, str]
+"""Component -> USD per 1M tokens or per one unit (see `units`), a decimal string."""
+
+
+class PriceError(ValueError):
+    """A price row or book that cannot be used, and why."""
+
+
+def canonical(content: Any) -> bytes:
+    """JSON that depends neither on the order of keys nor on spaces."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def pack(content: Mapping[str, Any], sha256: str) -> bytes:
+    """A snapshot: compressed canonical JSON with its own hash. A list may have thousands of rows.
+
+    `unpack` reads it.
+    """
+    return zlib.compress(canonical({**content, "sha256": sha256}))
+
+
+def unpack(data: bytes, schema: str, kind: str) -> tuple[dict[str, Any], str]:
+    """What `pack` wrote, without its schema, and the hash it was written with.
+
+    Raises:
+        PriceError: if the bytes are damaged, or of another schema.
+    """
+    try:
+        content = json.loads(zlib.decompress(data))
+        named, written = content.pop("schema"), content.pop("sha256")
+    except (zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise PriceError(f"not a {kind} snapshot: {error}") from error
+    if named != schema:
+        raise PriceError(f"{kind} snapshot of schema {named!r}, not {schema!r}")
+    return content, written
+
+
+def plain_rates(rates: Rates, name: str) -> Rates:
+    """The rates by component, each amount written in one way.
+
+    Raises:
+        PriceError: if one is not a non-negative decimal.
+    """
+    return {
+        component: plain_amount(text, f"{name}: {component}")
+        for component, text in sorted(rates.items())
+    }
+
+
+def plain_amount(text: object, name: str) -> str:
+    """A non-negative decimal, written in one way: "2.50" is "2.5".
+
+    Raises:
+        PriceError: if it is not a non-negative decimal.
+    """
+    try:
+        amount = decimal_of(text)
+    except MoneyError as error:
+        raise PriceError(f"{name}: {error}") from error
+    if amount < 0:
+        raise PriceError(f"{name}: a rate cannot be negative: {text}")
+    written = format(amount, "f")
+    return written.rstrip("0").rstrip(".") if "." in written else written

@@ -1,0 +1,1 @@
+"""What the books know of people, and of what they asked: pseudonyms, erasure, prompt hashes."""

@@ -1,0 +1,347 @@
+"""The books of a period beside its invoices: totals, variances, and their causes.
+
+Requests are compared first, then tokens, then money; what an invoice says beside usage is compared
+apart. Telemetry is not changed by an invoice, nor an invoice by telemetry: both are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import msgspec
+
+from costspan.core.journal.records import FreePostings
+from costspan.core.reconcile import billed, causes
+from costspan.core.reconcile.authority import Authority, What
+from costspan.core.reconcile.billed import Apart, Bill, Billed, Document
+from costspan.core.reconcile.case import Case
+from costspan.core.reconcile.grain import Shape
+from costspan.core.reconcile.naming import Models, Rows, prices_of
+from costspan.core.reconcile.recorded import Telemetry
+from costspan.core.reconcile.variance import (
+    KINDS,
+    Amounts,
+    Cause,
+    Evidence,
+    Grain,
+    Variance,
+    variance_id,
+)
+from costspan.core.settle.ledger import Ledger
+
+TOGETHER = "small differences together"
+"""The item of a variance that is the sum of others: never add it to them."""
+_COMPARED: tuple[What, ...] = ("requests", "tokens", "money")
+_HOME = "USD"
+"""The currency of the books."""
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider's account in one period.
+
+    `ledger` is what the events say, `invoice` what the lines of usage do, in requests, tokens and
+    pico-USD; `adjusted` is what invoice adjustments already brought to the books. Requests and
+    tokens are None where no document says them. `apart` is category -> pico of `currency`.
+    """
+
+    provider: str
+    account: str
+    currency: str
+    ledger: Amounts
+    invoice: Amounts
+    has_requests: bool
+    has_tokens: bool
+    adjusted: int
+    explained: int
+    apart: dict[str, int]
+    counts: str
+    """Whose total counts, by the rule: provider or ledger."""
+
+    @property
+    def difference(self) -> int:
+        """Invoice - ledger, in pico."""
+        return self.invoice.money - self.ledger.money
+
+
+class Reconciliation(msgspec.Struct, kw_only=True):
+    """What a period's comparison found; `shape` says of an event where it was compared."""
+
+    period: str
+    authority: Authority
+    documents: list[Document]
+    whole: list[Document]
+    totals: list[Total]
+    variances: list[Variance]
+    cases: list[Case]
+    foreign: set[str]
+    adjustments: list[FreePostings]
+    shape: Shape
+    telemetry: Telemetry
+    unplaced: int
+    """Events whose provider no document speaks of."""
+
+
+def reconcile(
+    ledger: Ledger,
+    period: str,
+    authority: Authority | None = None,
+    *,
+    provider: str | None = None,
+    account: str | None = None,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Reconciliation:
+    """Compare a period (YYYY-MM); `tell` how many events were looked at so far.
+
+    Args:
+        ledger: The books, and the invoices beside them.
+        period: The effective period.
+        authority: The rule; the default one if none is given.
+        provider: Show this provider alone (canonical name).
+        account: Show this account alone, as the invoice names it.
+        tell: Progress.
+    """
+    rule = authority or Authority()
+    with ledger.snapshot():
+        adjustments = [
+            each for each in ledger.free_postings(period) if each.kind == "invoice_adjust"
+        ]
+        models, rows = Models(prices_of(ledger)), Rows(ledger)
+        found, whole = _chosen(ledger, period, rule, adjustments, provider)
+        bill = billed.survey(ledger.invoices, found, models)
+        telemetry = Telemetry(period, models, rows)
+        places = telemetry.read(ledger.events(), tell)
+        shape = Shape(places, bill, models, rule.accounts)
+        theirs, apart = billed.collect(ledger.invoices, found, shape.of_line)
+        ours = shape.put(places, rows)
+        foreign = {each.provider for each in found if each.is_money and _is_foreign(each)}
+        cases = [
+            Case.of(
+                grain,
+                ours.get(grain),
+                theirs.get(grain),
+                grain.provider in bill.has_requests,
+                grain.provider in bill.has_tokens,
+            )
+            for grain in sorted(ours.keys() | theirs.keys())
+            if account in (None, grain.account)
+        ]
+        for case in cases:
+            if case.grain.provider in foreign:
+                case.left = case.left._replace(money=0)
+                case.difference = case.difference._replace(money=0)
+        causes.explain(period, cases, bill, models, rows)
+    kept = {key: each for key, each in apart.items() if account in (None, "", key[2])}
+    usual = [each for case in cases for each in _variances(period, rule, case)]
+    variances = [
+        *usual,
+        *_together(period, rule, cases, usual),
+        *_apart(period, rule, kept),
+        *_foreign(period, theirs, foreign, found),
+    ]
+    unplaced = sum(
+        each.count("some") for place, each in places.items() if shape.of_place(place) is None
+    )
+    return Reconciliation(
+        period=period,
+        authority=rule,
+        documents=found,
+        whole=whole,
+        totals=_totals(rule, cases, kept, bill, found, adjustments),
+        variances=variances,
+        cases=cases,
+        foreign=foreign,
+        adjustments=adjustments,
+        shape=shape,
+        telemetry=telemetry,
+        unplaced=unplaced,
+    )
+
+
+def _chosen(
+    ledger: Ledger,
+    period: str,
+    rule: Authority,
+    adjustments: Iterable[FreePostings],
+    provider: str | None,
+) -> tuple[list[Document], list[Document]]:
+    """The documents to compare, and those that an allocation brought into the books whole."""
+    brought = {
+        (each.about.get("source"), each.about.get("account"))
+        for each in adjustments
+        if each.about.get("whole") == "yes"
+    }
+    found = billed.documents(ledger.invoices, period, rule.authority.sources)
+    found = [each for each in found if provider in (None, each.provider)]
+    whole = [
+        each
+        for each in found
+        if (each.invoice.source.removesuffix(billed.USAGE), each.invoice.account) in brought
+    ]
+    return [each for each in found if each not in whole], whole
+
+
+def _is_foreign(document: Document) -> bool:
+    return document.invoice.currency != _HOME
+
+
+def _variances(period: str, rule: Authority, case: Case) -> Iterator[Variance]:
+    grain = case.grain
+    theirs = case.billed.amounts if case.billed else Amounts()
+    ours = case.recorded.amounts if case.recorded else Amounts()
+    for at, what in enumerate(_COMPARED):
+        if not case.difference[at]:
+            continue
+        found = tuple(
+            Cause(each.kind, each.amounts[at], each.text, each.evidence, each.is_shared)
+            for each in case.findings
+            if each.amounts[at]
+        )
+        yield Variance(
+            id=variance_id(period, grain, what, ours[at], theirs[at]),
+            period=period,
+            grain=grain,
+            what=what,
+            ledger=ours[at],
+            invoice=theirs[at],
+            currency=_HOME,
+            is_over_threshold=rule.is_over(
+                what, grain.provider, grain.account, ours[at], theirs[at]
+            ),
+            causes=found,
+        )
+
+
+def _together(
+    period: str, rule: Authority, cases: Iterable[Case], usual: Iterable[Variance]
+) -> Iterator[Variance]:
+    """Many small differences of money that add up to one that matters, where none does alone."""
+    sides: dict[tuple[str, str], tuple[int, int]] = {}
+    for case in cases:
+        key = (case.grain.provider, case.grain.account)
+        ours, theirs = sides.get(key, (0, 0))
+        ours += case.recorded.amounts.money if case.recorded else 0
+        sides[key] = (ours, theirs + (case.billed.amounts.money if case.billed else 0))
+    small: dict[tuple[str, str], list[Variance]] = {}
+    for each in usual:
+        if each.what == "money":
+            small.setdefault((each.grain.provider, each.grain.account), []).append(each)
+    for key, many in small.items():
+        ours, theirs = sides[key]
+        is_over = rule.is_over("money", *key, ours, theirs)
+        if not is_over or any(each.is_over_threshold for each in many):
+            continue
+        sums: dict[str, int] = {}
+        for cause in (cause for each in many for cause in each.causes):
+            sums[cause.kind] = sums.get(cause.kind, 0) + cause.amount
+        grain = Grain(*key, "", "", TOGETHER)
+        yield Variance(
+            id=variance_id(period, grain, "money", ours, theirs),
+            period=period,
+            grain=grain,
+            what="money",
+            ledger=ours,
+            invoice=theirs,
+            currency=_HOME,
+            is_over_threshold=True,
+            causes=tuple(
+                Cause(kind, amount, KINDS[kind]) for kind, amount in sums.items() if amount
+            ),
+        )
+
+
+def _apart(
+    period: str, rule: Authority, apart: Mapping[tuple[str, str, str, str, str], Apart]
+) -> Iterator[Variance]:
+    """What is no usage explains itself."""
+    for (category, provider, account, day, currency), each in sorted(apart.items()):
+        grain = Grain(provider, account, day, "", category)
+        text = "; ".join(each.descriptions) or "the invoice gives no description"
+        evidence = Evidence((), 0, tuple(each.lines), each.lines_count)
+        if not each.amount:
+            continue
+        yield Variance(
+            id=variance_id(period, grain, category, 0, each.amount),
+            period=period,
+            grain=grain,
+            what=category,
+            ledger=0,
+            invoice=each.amount,
+            currency=currency,
+            is_over_threshold=rule.rule(provider, account).flag_apart,
+            causes=(Cause(category, each.amount, text, evidence),),
+        )
+
+
+def _foreign(
+    period: str, theirs: Mapping[Grain, Billed], foreign: set[str], found: Iterable[Document]
+) -> Iterator[Variance]:
+    """Amounts in another currency are never compared: only said."""
+    for provider in sorted(foreign):
+        currencies = {
+            each.invoice.currency for each in found if each.provider == provider and each.is_money
+        }
+        name = ", ".join(sorted(currencies))
+        amount = sum(each.amounts.money for at, each in theirs.items() if at.provider == provider)
+        grain = Grain(provider, "", "", "", "")
+        text = f"billed in {name}: only requests and tokens are compared, never two currencies"
+        yield Variance(
+            id=variance_id(period, grain, "currency", 0, amount),
+            period=period,
+            grain=grain,
+            what="currency",
+            ledger=0,
+            invoice=amount,
+            currency=name,
+            is_over_threshold=True,
+            causes=(Cause("currency", amount, text),) if amount else (),
+        )
+
+
+def _totals(
+    rule: Authority,
+    cases: Iterable[Case],
+    apart: Mapping[tuple[str, str, str, str, str], Apart],
+    bill: Bill,
+    found: Iterable[Document],
+    adjustments: Iterable[FreePostings],
+) -> list[Total]:
+    sums: dict[tuple[str, str], list[Amounts]] = {}
+    for case in cases:
+        each = sums.setdefault((case.grain.provider, case.grain.account), [Amounts()] * 3)
+        each[0] = each[0].plus(case.recorded.amounts if case.recorded else Amounts())
+        each[1] = each[1].plus(case.billed.amounts if case.billed else Amounts())
+        for finding in case.findings:
+            each[2] = each[2].plus(finding.amounts)
+    beside: dict[tuple[str, str], dict[str, int]] = {}
+    for (category, provider, account, _, _), amount in apart.items():
+        key = (provider, account) if (provider, account) in sums else (provider, "")
+        sums.setdefault(key, [Amounts()] * 3)
+        categories = beside.setdefault(key, {})
+        categories[category] = categories.get(category, 0) + amount.amount
+    currency = {each.provider: each.invoice.currency for each in found if each.is_money}
+    return [
+        Total(
+            provider=provider,
+            account=account,
+            currency=currency.get(provider, _HOME),
+            ledger=ours,
+            invoice=theirs,
+            has_requests=provider in bill.has_requests,
+            has_tokens=provider in bill.has_tokens,
+            adjusted=adjusted(adjustments, provider, account),
+            explained=explained.money,
+            apart=beside.get((provider, account), {}),
+            counts=rule.rule(provider, account).totals,
+        )
+        for (provider, account), (ours, theirs, explained) in sorted(sums.items())
+    ]
+
+
+def adjusted(adjustments: Iterable[FreePostings], provider: str, account: str) -> int:
+    """What invoice adjustments brought to the books of an account so far (pico-USD)."""
+    return sum(
+        line.cost
+        for each in adjustments
+        if (each.about.get("provider"), each.about.get("grain_account")) == (provider, account)
+        for line in each.lines
+    )

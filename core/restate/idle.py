@@ -1,0 +1,70 @@
+"""The idle share of self-hosted models: what was paid and not used, in a pool of the platform's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from costspan.core.decide.decision import PLATFORM
+from costspan.core.journal.records import FreeLine, FreePostings
+from costspan.core.settle.free import ADJUSTMENT, AMOUNT_PICO_MAX, free_postings
+from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.settle import settle
+
+IDLE = "idle"
+
+
+def idle_so_far(ledger: Ledger, period: str) -> dict[str, int]:
+    """Name of a self-hosted model -> what was posted as idle of a period, in pico-USD."""
+    found: dict[str, int] = {}
+    for each in _posted(ledger, period):
+        name = each.about["name"]
+        found[name] = found.get(name, 0) + sum(line.cost for line in each.lines)
+    return found
+
+
+def post_idle(
+    settlement: Settlement,
+    period: str,
+    model: str,
+    cost: int,
+    about: Mapping[str, str],
+    by: str,
+    reason: str,
+    at_ns: int,
+) -> None:
+    """Post an amount (pico-USD, signed, not 0) of a period to the pool; `about` has the name."""
+    sign = -1 if cost < 0 else 1
+    parts, rest = divmod(abs(cost), AMOUNT_PICO_MAX)  # more than one entry holds, in several
+    amounts = [*[AMOUNT_PICO_MAX] * parts, *([rest] if rest else [])]
+    records = [
+        free_postings(
+            kind="capacity",
+            period=period,
+            lines=[FreeLine(PLATFORM, ADJUSTMENT, IDLE, "", model, sign * amount, 0)],
+            about={**about, "part": f"{number} of {len(amounts)}"},
+            by=by,
+            reason=reason,
+            recorded_at=at_ns,
+        )
+        for number, amount in enumerate(amounts, 1)
+    ]
+    settle(settlement, [], records)
+
+
+def withdraw_idle(
+    ledger: Ledger, settlement: Settlement, period: str, by: str, reason: str, at_ns: int
+) -> tuple[int, int]:
+    """Take back every idle share of a period: (pico-USD, entries posted)."""
+    models = {each.about["name"]: each.lines[0].model for each in _posted(ledger, period)}
+    total = posted = 0
+    for name, cost in sorted(idle_so_far(ledger, period).items()):
+        if cost:
+            about = {"name": name, "basis": "withdrawn"}
+            post_idle(settlement, period, models[name], -cost, about, by, reason, at_ns)
+            total -= cost
+            posted += 1
+    return total, posted
+
+
+def _posted(ledger: Ledger, period: str) -> list[FreePostings]:
+    return [each for each in ledger.free_postings(period) if each.kind == "capacity"]
