@@ -192,6 +192,28 @@ def verdict_on(close: Close, keys: Sequence[Key]) -> Verdict:
     return "unknown key"
 
 
+def unvouched(
+    closes: Sequence[Close], keys: Sequence[Key], trusted: Close | None = None
+) -> list[Close]:
+    """The checkpoints, given the earliest first, that nothing the reader believes speaks for.
+
+    A checkpoint that they hold (`trusted`) speaks for itself and, through the chain, for all before
+    it. Their keys speak for what they signed; and the first that they signed for those before it,
+    which may be older than the key. From then on every one must be signed: else whoever can write
+    the ledger leaves the signature out, and changes what they like. Without keys there is nothing
+    to ask of a checkpoint.
+    """
+    if not keys:
+        return []
+    known = hash_of(trusted) if trusted is not None else None
+    held = max((at for at, each in enumerate(closes) if hash_of(each) == known), default=-1)
+    is_good = [verdict_on(each, keys) == "good" for each in closes]
+    first = is_good.index(True) if True in is_good else 0
+    return [
+        each for at, each in enumerate(closes) if at > held and at >= first and not is_good[at]
+    ]
+
+
 def broken_links(closes: Iterable[Close]) -> list[Close]:
     """The checkpoints, given the earliest first, that do not name the one before them."""
     broken: list[Close] = []

@@ -50,16 +50,28 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
     """What a proof comes to.
 
     `is_trusted`: the checkpoint is the one that the reader holds; None without one to compare.
+    `must_be_signed`: the reader gave keys, so that a signature of none of them is not good enough.
     """
 
     is_included: bool
     signature: Verdict
     is_trusted: bool | None
+    must_be_signed: bool
+
+    @property
+    def is_vouched_for(self) -> bool:
+        """Whether the reader's copy or one of their keys speaks for the checkpoint."""
+        return self.is_trusted is True or self.signature == "good"
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing speaks against the proof."""
-        return self.is_included and self.signature != "bad" and self.is_trusted is not False
+        """Whether nothing speaks against the proof, and of what the reader gave something for it.
+
+        Without keys and without a checkpoint to compare it only agrees with itself.
+        """
+        if not self.is_included or self.is_trusted is False or self.signature == "bad":
+            return False
+        return self.is_vouched_for or not self.must_be_signed
 
 
 def prove(ledger: Ledger, name: str) -> list[Proof]:
@@ -149,11 +161,13 @@ def check(proof: Proof, keys: Sequence[Key] = (), trusted: Close | None = None) 
 
     Args:
         proof: As it was given.
-        keys: Those that the reader believes.
+        keys: Those that the reader believes. With any, a checkpoint that none of them signed proves
+            nothing, unless it is the trusted one.
         trusted: The checkpoint as the reader got it at another time, or from somebody else.
     """
     return Proved(
         is_included=proof.is_included,
         signature=verdict_on(proof.checkpoint, keys),
         is_trusted=None if trusted is None else hash_of(trusted) == hash_of(proof.checkpoint),
+        must_be_signed=bool(keys),
     )

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _HEAD = {"costspan": "archived observations", "version": 1}
 _CHUNK_BYTES = 1 << 20
-_LEASE_SECONDS = 30.0
+_LEASE_SECONDS = 30
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Observation).decode
 

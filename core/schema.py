@@ -7,7 +7,7 @@ nanoseconds UTC, token counts are non-negative integers in disjoint components.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -207,7 +207,7 @@ def oid_of(observation: Observation) -> str:
 
 
 PERSONAL_CLAIMS = frozenset({"user", "end_user", "user_id"})
-"""What in `client_claims` names a person, as the field `user` does."""
+"""What in `client_claims`, however deep, names a person as the field `user` does."""
 
 _canonical_json = msgspec.json.Encoder(order="sorted")
 
@@ -221,7 +221,18 @@ def canonical(observation: Observation) -> bytes:
     """
     said = msgspec.structs.replace(observation, writer=None, seq=None, user=None)
     fields = msgspec.to_builtins(said)
-    if said.client_claims and not PERSONAL_CLAIMS.isdisjoint(said.client_claims):
-        claims: dict[str, Any] = fields["client_claims"]
-        fields["client_claims"] = {k: v for k, v in claims.items() if k not in PERSONAL_CLAIMS}
+    if said.client_claims:
+        fields["client_claims"] = _impersonal(fields["client_claims"])
     return _canonical_json.encode({**fields, "layer": said.layer, "phase": said.phase})
+
+
+def _impersonal(claimed: Any) -> Any:
+    """Claims without what names a person."""
+    if isinstance(claimed, dict):
+        claims = cast("dict[str, Any]", claimed)
+        return {
+            name: _impersonal(said) for name, said in claims.items() if name not in PERSONAL_CLAIMS
+        }
+    if isinstance(claimed, list):
+        return [_impersonal(said) for said in cast("list[Any]", claimed)]
+    return claimed

@@ -12,7 +12,14 @@ from itertools import islice
 
 import msgspec
 
-from costspan.core.checkpoints import Key, Verdict, broken_links, verdict_on
+from costspan.core.checkpoints import (
+    Key,
+    Verdict,
+    broken_links,
+    hash_of,
+    unvouched,
+    verdict_on,
+)
 from costspan.core.journal.records import Close
 from costspan.core.settle.close import sealed_trees
 from costspan.core.settle.entries import Line, Posted, Posting, RollUp
@@ -24,6 +31,16 @@ EVENTS_PER_BATCH = 1000
 
 Tell = Callable[[str, int], None]
 """Called with what is being looked at, and how many of it are done."""
+
+
+_UNVOUCHED = (
+    "anybody who can write the ledger can have made it. Give the key of that time, or a copy of"
+    " this checkpoint or of a later one that was kept elsewhere"
+)
+_DOUBTFUL: dict[Verdict, str] = {
+    "unsigned": f"it is not signed, and keys were given: {_UNVOUCHED}",
+    "unknown key": f"none of the keys that were given signed it: {_UNVOUCHED}",
+}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -51,20 +68,23 @@ def verify(
     keys: Sequence[Key] = (),
     *,
     period: str | None = None,
+    trusted: Close | None = None,
     tell: Tell = lambda what, done: None,
 ) -> Iterator[Problem | Checkpoint]:
     """Everything that is wrong, and every checkpoint as it was found.
 
     Args:
         ledger: The books.
-        keys: What signatures are checked with.
+        keys: What signatures are checked with; with any, each checkpoint must be vouched for (see
+            `costspan.core.checkpoints.unvouched`).
         period: Look at nothing but the seal of this period (YYYY-MM) and the chain up to it.
+        trusted: A checkpoint that was kept elsewhere: it must be among those here.
         tell: Called now and then with what is done.
     """
     with ledger.snapshot():
         if period is None:
             yield from _isolated("rows", lambda: _rows(ledger, tell))
-        yield from _isolated("checkpoints", lambda: checkpoints(ledger, keys, period, tell))
+        yield from _isolated("checkpoints", lambda: checkpoints(ledger, keys, period, trusted, tell))
         if period is None:
             yield from _isolated("roll-ups", lambda: _roll_ups(ledger))
             yield from _isolated("free postings", lambda: _free(ledger))
@@ -88,10 +108,17 @@ def _rows(ledger: Ledger, tell: Tell) -> Iterator[Problem]:
 
 
 def checkpoints(
-    ledger: Ledger, keys: Sequence[Key], period: str | None = None, tell: Tell = lambda _, __: None
+    ledger: Ledger,
+    keys: Sequence[Key],
+    period: str | None = None,
+    trusted: Close | None = None,
+    tell: Tell = lambda _, __: None,
 ) -> Iterator[Problem | Checkpoint]:
     """Every checkpoint, or that of one period: its seal, its place in the chain, its signature."""
     closes = ledger.closes()
+    if trusted is not None and hash_of(trusted) not in map(hash_of, closes):
+        text = f"checkpoint {trusted.period}: the one that was kept elsewhere is not here"
+        yield Problem("checkpoints", f"{text}: the books were closed again, or cut off")
     broken = broken_links(closes)
     for close in broken:
         text = "it does not name the checkpoint before it, which is another one or is gone"
@@ -100,6 +127,7 @@ def checkpoints(
     if period is not None and not asked:
         yield Problem("checkpoints", f"checkpoint {period}: there is none, {period} is not closed")
         return
+    doubtful = unvouched(closes, keys, trusted)
     first = closes.index(asked[0]) if asked else 0
     after = closes[first - 1].period if first else None
     trees = sealed_trees(
@@ -117,6 +145,8 @@ def checkpoints(
         if verdict == "bad":
             text = f"the {close.algorithm} signature was not made by key {close.key_id}"
             yield Problem("checkpoints", f"checkpoint {close.period}: {text}")
+        elif close in doubtful:
+            yield Problem("checkpoints", f"checkpoint {close.period}: {_DOUBTFUL[verdict]}")
         yield Checkpoint(
             close=close, is_sealed=is_sealed, is_linked=close not in broken, signature=verdict
         )

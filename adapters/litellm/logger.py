@@ -260,9 +260,7 @@ class CostLogger_PROXY_(CustomLogger):
             operation_ids=(*_operations(details), *called),
             context=context,
             prompt=asked.prompt,
-            **_SOURCE,
-            **facts,
-            **owned,
+            **{**_SOURCE, **facts, **owned},
         )
         tracked = Tracked(attempt, facts["attempt"], facts["requested_model"])
         tracked.note_request(call_type, arguments or {})

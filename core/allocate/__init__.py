@@ -14,7 +14,12 @@ from costspan.core.allocate.methods import (
     shapley_prompt_cache,
 )
 from costspan.core.allocate.rule import AllocationRule, load_rule
-from costspan.core.allocate.run import Allocated, allocate_period
+from costspan.core.allocate.run import (
+    Allocated,
+    allocate_in,
+    allocate_period,
+    measured_for,
+)
 from costspan.core.allocate.score import Score, score
 
 __all__ = [
@@ -25,8 +30,10 @@ __all__ = [
     "Method",
     "Score",
     "allocate",
+    "allocate_in",
     "allocate_period",
     "load_rule",
+    "measured_for",
     "score",
     "shapley",
     "shapley_airport",

@@ -27,7 +27,7 @@ from costspan.core.decide.decision import PLATFORM
 from costspan.core.journal.records import FreeKind, FreeLine, FreePostings
 from costspan.core.periods import is_period
 from costspan.core.settle.free import ADJUSTMENT, ALLOCATED, AMOUNT_PICO_MAX, free_postings
-from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.ledger import Ledger, Settlement
 from costspan.core.settle.settle import settle
 
 LINES_MAX = 10_000
@@ -84,28 +84,71 @@ def allocate_period(
         FreePostingError: without `by` or `reason`.
         LedgerBusy: if another settler holds the lease longer than this.
     """
+    known = measured_for(ledger, period, rule, tell)
+    with ledger.snapshot() if dry_run else ledger.settling(timeout_seconds) as settlement:
+        return allocate_in(
+            ledger, settlement, period, rule, known,
+            by=by, reason=reason, now_ns=now_ns, at_most=at_most,
+        )  # fmt: skip
+
+
+def measured_for(
+    ledger: Ledger,
+    period: str,
+    rule: AllocationRule,
+    tell: Callable[[int], None] | None = None,
+) -> Measured | None:
+    """What a rule asks of the events themselves; None if it asks for nothing.
+
+    It may take long, so it is read before the lease is taken.
+
+    Raises:
+        AllocationError: for a period that is none.
+    """
     if not is_period(period):
         raise AllocationError(f"{period!r} is no period: write YYYY-MM, such as 2026-11")
-    known: Measured | None = None
     with ledger.snapshot():
-        if needs_measuring(rule, pools_of(ledger, period)):
-            known = measured(ledger, period, tell)
+        if not needs_measuring(rule, pools_of(ledger, period)):
+            return None
+        return measured(ledger, period, tell)
+
+
+def allocate_in(
+    ledger: Ledger,
+    settlement: Settlement | None,
+    period: str,
+    rule: AllocationRule,
+    known: Measured | None,
+    *,
+    by: str,
+    reason: str,
+    now_ns: int,
+    at_most: int | None = None,
+) -> Allocated:
+    """`allocate_period` in a transaction that is open already; without one nothing is posted.
+
+    `known` is what `measured_for` found. Whoever leaves the transaction with an error takes the
+    entries back with everything else in it.
+
+    Raises:
+        AllocationError: for a pool that cannot be shared so.
+        FreePostingError: without `by` or `reason`.
+    """
     hand = _Hand(period, by, reason, now_ns)
     allocations: list[Allocation] = []
     posted = 0
-    with ledger.snapshot() if dry_run else ledger.settling(timeout_seconds) as settlement:
 
-        def post(records: Iterable[FreePostings]) -> int:
-            if settlement is None:
-                return 0
-            return sum(settle(settlement, [], [record]).postings for record in records)
+    def post(records: Iterable[FreePostings]) -> int:
+        if settlement is None:
+            return 0
+        return sum(settle(settlement, [], [record]).postings for record in records)
 
-        invoices = tuple(brought_in(ledger, period, each, known) for each in rule.invoice)
-        # One pool after another: what is at hand is one share a tenant, however many pools.
-        for allocation in _allocations(ledger, period, rule, known, invoices):
-            posted += post(_records_of(allocation, rule, hand))
-            allocations.append(allocation if at_most is None else allocation.largest(at_most))
-        posted += post(_records_of_invoices(invoices, hand))
+    invoices = tuple(brought_in(ledger, period, each, known) for each in rule.invoice)
+    # One pool after another: what is at hand is one share a tenant, however many pools.
+    for allocation in _allocations(ledger, period, rule, known, invoices):
+        posted += post(_records_of(allocation, rule, hand))
+        allocations.append(allocation if at_most is None else allocation.largest(at_most))
+    posted += post(_records_of_invoices(invoices, hand))
     return Allocated(
         period=period,
         rule=rule,

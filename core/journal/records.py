@@ -80,12 +80,18 @@ class Assignment(msgspec.Struct, frozen=True, tag="assignment"):
     recorded_at: int
 
 
+POLICY_BOOKS = "policy"
+"""Among the books of a restatement: here stand those of the policy in force for the event, without
+the namesakes of the others."""
+
+
 class Restatement(msgspec.Struct, frozen=True, tag="restatement", omit_defaults=True):
     """An event, or those of an effective period (YYYY-MM), are decided by other rules or books.
 
     `event` is an event's id, an operation or an oid; exactly one of `event` and `period` is set.
-    `rules`, `books` and `charges` are hashes, as in `Policy`; None is what the policy in force
-    says, so one that names none of them takes earlier ones back. Of several the latest counts.
+    `rules`, `books` and `charges` are hashes, as in `Policy` (one of the books may be the mark
+    `POLICY_BOOKS`); None is what the policy in force says, so one that names none of them takes
+    earlier ones back. Of several the latest counts.
     """
 
     event: str | None

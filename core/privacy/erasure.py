@@ -17,7 +17,7 @@ from costspan.core.privacy.persons import is_pseudonym
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
 
-_LEASE_SECONDS = 30.0
+_LEASE_SECONDS = 30
 _CHUNK_BYTES = 1 << 20
 
 
@@ -48,7 +48,7 @@ def erase(
     by: str,
     reason: str,
     now_ns: int,
-    patience_seconds: float = 5.0,
+    patience_seconds: int = 5,
 ) -> Erased:
     """Erase a person, named by exactly one of `user` and `pseudonym`.
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from costspan.core.schema import PERSONAL_CLAIMS, Observation
 
+NOT_KEPT = "not kept"
 PSEUDONYM = re.compile(r"p:[0-9a-f]{24}")
 
 
@@ -50,13 +51,29 @@ def is_pseudonym(text: str) -> bool:
 
 def persons_in(seen: Observation) -> Iterator[str]:
     """The ids of persons that an observation names, those that are no pseudonyms."""
-    claims = seen.client_claims
-    said: list[Any] = [seen.user]
-    if claims:
-        said += [claims.get(name) for name in PERSONAL_CLAIMS]
-    for each in said:
-        if isinstance(each, str) and not is_pseudonym(each):
-            yield each
+    if seen.user is not None and not is_pseudonym(seen.user):
+        yield seen.user
+    if seen.client_claims:
+        yield from _claimed(seen.client_claims)
+
+
+def _claimed(claims: object) -> Iterator[str]:
+    if isinstance(claims, dict):
+        for name, said in cast("dict[str, object]", claims).items():
+            if name not in PERSONAL_CLAIMS:
+                yield from _claimed(said)
+            elif (person := _id_of(said)) is not None and not is_pseudonym(person):
+                yield person
+    elif isinstance(claims, list):
+        for each in cast("list[object]", claims):
+            yield from _claimed(each)
+
+
+def _id_of(said: object) -> str | None:
+    """A person's id as a text; applications have numbers, too."""
+    if isinstance(said, str):
+        return said
+    return str(said) if isinstance(said, int | float) and not isinstance(said, bool) else None
 
 
 def behind(seen: Observation, pseudonyms: Mapping[str, str]) -> Observation:
@@ -64,12 +81,22 @@ def behind(seen: Observation, pseudonyms: Mapping[str, str]) -> Observation:
     changes: dict[str, Any] = {}
     if seen.user is not None:
         changes["user"] = pseudonyms.get(seen.user, seen.user)
-    claims = seen.client_claims
-    if claims and not PERSONAL_CLAIMS.isdisjoint(claims):
-        changes["client_claims"] = {
-            name: pseudonyms.get(said, said)
-            if name in PERSONAL_CLAIMS and isinstance(said, str)
-            else said
-            for name, said in claims.items()
-        }
+    if seen.client_claims:
+        changes["client_claims"] = _hidden(seen.client_claims, pseudonyms)
     return msgspec.structs.replace(seen, **changes) if changes else seen
+
+
+def _hidden(claims: Any, pseudonyms: Mapping[str, str]) -> Any:
+    if isinstance(claims, list):
+        return [_hidden(each, pseudonyms) for each in cast("list[Any]", claims)]
+    if not isinstance(claims, dict):
+        return claims
+    hidden: dict[str, Any] = {}
+    for name, said in cast("dict[str, Any]", claims).items():
+        if name not in PERSONAL_CLAIMS:
+            hidden[name] = _hidden(said, pseudonyms)
+        elif (person := _id_of(said)) is not None:
+            hidden[name] = pseudonyms.get(person, person)
+        else:  # a person's whole record is nothing to keep, and an empty one says nothing
+            hidden[name] = NOT_KEPT if said else said
+    return hidden

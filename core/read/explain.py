@@ -16,6 +16,7 @@ from costspan.core.decide.rules import Tried
 from costspan.core.join import Event, disagreements, identify
 from costspan.core.join.identity import Spoken
 from costspan.core.money import format_usd
+from costspan.core.prices import ChargeEntry
 from costspan.core.read.billed import Billed
 from costspan.core.read.corrections import Correction, Entry
 from costspan.core.read.free_entry import FreeEntry
@@ -38,8 +39,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
 
     `unknown` says why there is no cost; `problems` name what was refused or came twice
     differently, as "KIND of OID". `billed` is what invoices say of its model and day. `under` is
-    set on a piece of a deep tree: the event that it belongs below. `charge_terms` are those of a
-    charge book that decided the charge; `archived` counts the observations that are in an archive.
+    set on a piece of a deep tree: the event that it belongs below. `charge_entries` are
+    those of the charge book that decided the charge; `archived` counts the observations that are
+    in an archive.
     """
 
     id: str
@@ -54,7 +56,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     counted: tuple[Counted, ...]
     price: Priced | None
     requested_price: Priced | None
-    charge_terms: tuple[str, ...]
+    charge_entries: tuple[ChargeEntry, ...]
     tried: tuple[Tried, ...]
     postings: tuple[Entry, ...]
     corrections: tuple[Correction, ...]
@@ -175,7 +177,7 @@ def _explained(
         counted=counts_of(witnesses),
         price=price,
         requested_price=parts.priced(decision.requested_row if decision else None, each),
-        charge_terms=parts.charge_terms(decision, each) if decision else (),
+        charge_entries=parts.charge_entries(decision, each) if decision else (),
         tried=tried,
         postings=tuple(parts.entries(event.id)),
         corrections=parts.corrections.of(each),

@@ -11,6 +11,7 @@ from costspan.core.money import format_usd
 from costspan.core.periods import is_period
 from costspan.core.schema import FIELDS
 from costspan.core.settle.entries import Line, Settled
+from costspan.core.settle.free import LAST_DAY
 from costspan.core.settle.posting import counts_at, day_of, effective_of
 
 LINE_FIELDS = ("owner", "bucket", "pool", "period", "day", "model")
@@ -54,11 +55,12 @@ class Selection(NamedTuple):
             found.append(None if at is None else day_of(at))
         return found[0], found[1]
 
-    def has_day(self, day: str) -> bool:
-        """Whether a day (YYYY-MM-DD) is within the span; one that is not said is before all."""
-        if self.since is not None and (not day or day < day_of(self.since)):
+    def has_free(self, line: Line) -> bool:
+        """Whether a line of free postings is within the span: without a day, as its month ends."""
+        day = line.day or line.effective_period + LAST_DAY
+        if self.since is not None and day < day_of(self.since):
             return False
-        return self.until is None or not day or day < day_of(self.until)
+        return self.until is None or day < day_of(self.until)
 
     def has(self, each: Settled) -> bool:
         """Whether an event is selected. One that nobody gave a time was before all others."""

@@ -11,7 +11,6 @@ from costspan.core.join import Event
 from costspan.core.journal.records import Policy, Restatement
 from costspan.core.prices import PriceBook, PriceRow, Prices
 from costspan.core.prices.charges import ChargeEntry
-from costspan.core.read import words
 from costspan.core.read.billed import Bills
 from costspan.core.read.corrections import Corrections, Entry, Months, entry_of
 from costspan.core.read.priced import Priced, priced
@@ -98,17 +97,13 @@ class Parts:
             if found.books != prices.books:
                 yield policy.effective_from, found
 
-    def charge_terms(self, decision: Decision, each: Settled) -> tuple[str, ...]:
-        """What the entries of a charge book say that decided a charge, in words."""
-        ids = {flag.removeprefix(CHARGED_BY) for flag in decision.flags if CHARGED_BY in flag}
+    def charge_entries(self, decision: Decision, each: Settled) -> tuple[ChargeEntry, ...]:
+        """The entries of the charge book in force that decided a charge."""
+        ids = {
+            flag.removeprefix(CHARGED_BY) for flag in decision.flags if flag.startswith(CHARGED_BY)
+        }
         book = self._in_force(each).charges if ids else None
-        return tuple(
-            f"{_terms(entry)} for {entry.tenant or 'every tenant without an entry of its own'},"
-            f" {words.span(entry.effective_from, entry.effective_to)}"
-            f" (charge book {book.id}, entry {entry.id})"
-            for entry in (() if book is None else book.entries)
-            if book is not None and entry.id in ids
-        )
+        return () if book is None else tuple(one for one in book.entries if one.id in ids)
 
     def archived(self, event: Event) -> int:
         """How many observations of an event are in an archive, and say nothing here."""
@@ -120,13 +115,3 @@ class Parts:
         """What was posted for an event, oldest first."""
         for posting in self._ledger.postings(event_id):
             yield entry_of(posting, self._months)
-
-
-def _terms(entry: ChargeEntry) -> str:
-    model = f" of {entry.model}" if entry.model else ""
-    if entry.factor is not None:
-        return f"{entry.factor} x the charge by the rules{model}"
-    if entry.fixed is not None:
-        return f"{entry.fixed} USD for each request{model}"
-    rates = ", ".join(f"{name} {rate}" for name, rate in sorted(entry.rates.items()))
-    return f"prices of its own{model} ({rates})"

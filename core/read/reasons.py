@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from costspan.core.decide.decision import UNATTRIBUTED
+from costspan.core.prices import Prices
+from costspan.core.settle.corrections import restated
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.policy import Policies
@@ -13,6 +15,7 @@ class Reasons:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._reading = ledger.reading()
         self._policies: Policies | None = None
 
     def no_owner(self, each: Settled) -> str:
@@ -46,9 +49,7 @@ class Reasons:
         name = facts.executed_model or facts.requested_model
         if name is None:
             return "it has usage, but nobody names the model"
-        if self._policies is None:
-            self._policies = Policies(self._ledger.reading())
-        prices = self._policies.at(each.event).prices
+        prices = self._prices(each)
         at_ns = each.event.at_ns or 0
         asked = (name, facts.provider, facts.tier, facts.region, None, at_ns, facts.price_book)
         match = prices.find(*asked)
@@ -58,6 +59,13 @@ class Reasons:
         verdicts = prices.explain(*asked)
         said = "; ".join(f"{verdict.book}: {verdict.why}" for verdict in verdicts)
         return said or "there is no price book"
+
+    def _prices(self, each: Settled) -> Prices:
+        """The books that decided the event: a restatement's before the policy's."""
+        if self._policies is None:
+            self._policies = Policies(self._reading)
+        restatement = restated(self._reading, {each.event.id: each}).get(each.event.id)
+        return self._policies.at(each.event, restatement).prices
 
     def _no_usage(self, each: Settled) -> str:
         facts = each.event.facts

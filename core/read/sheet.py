@@ -181,7 +181,7 @@ def _add_free(
             )
         )  # fmt: skip
         for line, amount in target_of_free(record):
-            if not selection.has_day(line.day):
+            if not selection.has_free(line):
                 continue
             group = groups.setdefault(grouping.key(stand_in, line), Group())
             group.cost += amount.cost

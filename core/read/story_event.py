@@ -16,7 +16,7 @@ from costspan.core.read.billed import Billed
 from costspan.core.read.corrections import Correction, Entry
 from costspan.core.read.explain import Explained
 from costspan.core.read.parts import CHARGED_BY
-from costspan.core.read.story_price import counted, price_facts
+from costspan.core.read.story_price import charged_by, counted, price_facts
 from costspan.core.read.witnesses import who
 
 Tone = Literal["", "strong", "quiet", "warn", "bad"]
@@ -175,8 +175,9 @@ def _rules(node: Explained, decision: Decision, every_rule: bool) -> Iterator[Fa
             yield Fact(f"why {tried.table}", f"{tried.rule}: {because}")
             yield from missed
         missed = []
-    yield from (Fact("why charge", f"CB: {terms}") for terms in node.charge_terms)
-    if flags := [_FLAGS.get(name, name) for name in decision.flags if CHARGED_BY not in name]:
+    yield from (Fact("why charge", f"CB: {charged_by(entry)}") for entry in node.charge_entries)
+    known = {f"{CHARGED_BY}{entry.id}" for entry in node.charge_entries}
+    if flags := [_FLAGS.get(name, name) for name in decision.flags if name not in known]:
         yield Fact("flags", "; ".join(flags), "warn")
 
 

@@ -1,9 +1,10 @@
-"""What a page tells of tokens and prices: who counted what, quantity x rate, the row's history."""
+"""What a page tells of tokens and prices: who counted what, quantity x rate, what was charged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from costspan.core.prices import ChargeEntry
 from costspan.core.prices.units import UNIT_COMPONENTS
 from costspan.core.read import words
 from costspan.core.read.explain import Explained
@@ -44,6 +45,22 @@ def price_facts(label: str, price: Priced) -> Iterator[tuple[str, str]]:
     for start, text in price.since:
         since = "the first books" if start <= 0 else f"the books since {words.day(start)}"
         yield "  elsewhere", f"{since} would say {text}"
+
+
+def charged_by(entry: ChargeEntry) -> str:
+    """What an entry of a charge book says: how much, to whom, of what, and when."""
+    tenant = entry.tenant or "every tenant without an entry of its own"
+    span = words.span(entry.effective_from, entry.effective_to)
+    return f"{_terms(entry)} for {tenant}, {span} (charge book {entry.book}, entry {entry.id})"
+
+
+def _terms(entry: ChargeEntry) -> str:
+    model = f" of {entry.model}" if entry.model else ""
+    if entry.factor is not None:
+        return f"{entry.factor} x the charge by the rules{model}"
+    if entry.fixed is not None:
+        return f"{entry.fixed} USD for each request{model}"
+    return f"prices of its own{model} ({_rates(entry.rates)})"
 
 
 def _multiplied(part: Part) -> str:

@@ -75,7 +75,7 @@ class _Instead(Policies):
         super().__init__(settlement)
         self._instead_rules = rules
         self._instead_book = book
-        self._instead: dict[int, Prices] = {}
+        self._instead: dict[Prices, Prices] = {}
 
     def at(self, event: Event, restated: Restatement | None = None) -> InForce:
         """What would decide the event."""
@@ -87,11 +87,10 @@ class _Instead(Policies):
         return found
 
     def _before(self, book: PriceBook, prices: Prices) -> Prices:
-        key = id(prices)
-        if key not in self._instead:
+        if prices not in self._instead:
             others = [each for each in prices.books if each.id != book.id]
-            self._instead[key] = Prices([book, *others])
-        return self._instead[key]
+            self._instead[prices] = Prices([book, *others])
+        return self._instead[prices]
 
 
 def what_if(

@@ -8,7 +8,7 @@ takes what rounding left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import msgspec
@@ -18,7 +18,8 @@ from costspan.core.money import PICO
 from costspan.core.prices import PriceBook, PriceRow, Prices
 from costspan.core.prices.capacity_file import Capacity
 from costspan.core.prices.units import TOKENS_PER_RATE
-from costspan.core.restate.idle import idle_so_far, post_idle
+from costspan.core.read.words import dollars
+from costspan.core.restate.idle import Idle, idle_so_far, post_idle
 from costspan.core.restate.scope import (
     SELF_HOSTED,
     TIMEOUT_SECONDS,
@@ -76,10 +77,12 @@ def restate_capacity(
     """Price a period's events of self-hosted models by what was paid; post what is idle.
 
     Again with the same bills and events, it changes nothing; with more events, only what they
-    change.
+    change. Models that earlier bills of the period priced and these do not name keep their price
+    and their idle share.
 
     Raises:
-        RestateError: if no bill is of this period, or more tokens were used than the capacity.
+        RestateError: if no bill is of this period, or more tokens were used than the capacity; if
+            one bill is there under two names.
     """
     hand.check()
     bills = [bill for bill in bills if bill.period == period]
@@ -89,18 +92,21 @@ def restate_capacity(
     with trying() as tried, ledger.settling(TIMEOUT_SECONDS) as settlement:
         scope = Scope(settlement, Target(None, period))
         notes: list[str] = []
-        tokens = _tokens(scope, bills, notes)
+        already = idle_so_far(ledger, period)
+        kept = _kept_rows(scope, bills)
+        notes += _earlier(bills, kept, already)
+        tokens = _tokens(scope, bills, kept, notes)
         rows = list(map(_row_over, bills, tokens))
         change, is_repeated = Change(False, 0, 0, 0, {}), True
-        if priced := tuple(row for row in rows if row is not None):
+        if priced := (*(row for row in rows if row is not None), *kept):
             book = PriceBook(id=_book_id(period), source="GPU-hours", rows=priced)
             settlement.keep_price_book(book)
-            record = scope.record_like_now(hand, scope.in_front_of_now(book.sha256, notes))
+            books = scope.in_front_of_now(book.sha256)
+            record = scope.record_like_now(hand, books)
             is_repeated = scope.is_repeated(record)
             change = scope.settle([record], tell)
             change = msgspec.structs.replace(change, books=record.books or ())
         used = _used(scope)
-        already = idle_so_far(ledger, period)
         for bill, many, row in zip(bills, tokens, rows, strict=True):
             models.append(_hosted(bill, many, row, used, already))
         change = _post_idle(settlement, period, models, hand, change)
@@ -110,12 +116,54 @@ def restate_capacity(
     return CapacityChange(tried.change, tuple(models))
 
 
-def _tokens(scope: Scope, bills: Sequence[Capacity], notes: list[str]) -> list[Fraction]:
-    """The weighted tokens of each bill's events: those whose cost is a price of their usage."""
-    book = PriceBook(
-        id=_book_id(scope.target.name), rows=tuple(_row(bill, Fraction(1)) for bill in bills)
+def _kept_rows(scope: Scope, bills: Sequence[Capacity]) -> tuple[PriceRow, ...]:
+    """The prices in force that earlier bills made, of models that these do not name."""
+    book = scope.book_in_force(_book_id(scope.target.name))
+    named = {(bill.provider, bill.model) for bill in bills}
+    return tuple(
+        row for row in (() if book is None else book.rows) if (row.provider, row.model) not in named
     )
-    places = {row.id: at for at, row in enumerate(book.rows)}
+
+
+def _earlier(
+    bills: Sequence[Capacity], kept: Sequence[PriceRow], already: Mapping[str, Idle]
+) -> list[str]:
+    """A word on each model that only earlier bills name; one bill must not be there twice."""
+    models = {_name_of(row): row.model for row in kept}
+    models.update((name, idle.model) for name, idle in already.items())
+    for bill in bills:
+        models.pop(bill.name, None)
+    for name, model in sorted(models.items()):
+        for bill in bills:
+            if model == bill.model and (name == model or bill.provider is None):
+                raise RestateError(
+                    f"an earlier bill of {bill.period} is for {name}, and this one for"
+                    f" {bill.name}: if they are two, write both in one file; if it is one,"
+                    " take the earlier one back first (--undo)"
+                )
+    return [
+        f"{name} is not in the file: its price and its idle share"
+        f" ({dollars(_idle_of(already, name))}) stay as an earlier bill made them;"
+        " --undo takes back every bill of the month"
+        for name in sorted(models)
+    ]
+
+
+def _idle_of(already: Mapping[str, Idle], name: str) -> int:
+    return already[name].cost if name in already else 0
+
+
+def _name_of(row: PriceRow) -> str:
+    return f"{row.provider}/{row.model}" if row.provider else row.model
+
+
+def _tokens(
+    scope: Scope, bills: Sequence[Capacity], kept: Sequence[PriceRow], notes: list[str]
+) -> list[Fraction]:
+    """The weighted tokens of each bill's events: those whose cost is a price of their usage."""
+    rows = [_row(bill, Fraction(1)) for bill in bills]
+    book = PriceBook(id=_book_id(scope.target.name), rows=(*rows, *kept))
+    places = {row.id: at for at, row in enumerate(rows)}
     tokens = [Fraction(0)] * len(bills)
     policies = Policies(scope.settlement)
     prices: dict[Prices, Prices] = {}
@@ -195,7 +243,7 @@ def _hosted(
     tokens: Fraction,
     row: PriceRow | None,
     used: dict[str, int],
-    already: dict[str, int],
+    already: Mapping[str, Idle],
 ) -> Hosted:
     cost = 0 if row is None else used.get(row.id, 0)
     idle = bill.paid - cost
@@ -208,7 +256,7 @@ def _hosted(
         rate=None if row is None else _decimal(_per_million(bill, tokens)),
         used=cost,
         idle=idle,
-        posted=idle - already.get(bill.name, 0),
+        posted=idle - _idle_of(already, bill.name),
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from costspan.core.decide.decision import PLATFORM
-from costspan.core.journal.records import FreeLine, FreePostings
+from costspan.core.journal.records import FreeLine
 from costspan.core.settle.free import ADJUSTMENT, AMOUNT_PICO_MAX, free_postings
 from costspan.core.settle.ledger import Ledger, Settlement
 from costspan.core.settle.settle import settle
@@ -13,13 +14,22 @@ from costspan.core.settle.settle import settle
 IDLE = "idle"
 
 
-def idle_so_far(ledger: Ledger, period: str) -> dict[str, int]:
-    """Name of a self-hosted model -> what was posted as idle of a period, in pico-USD."""
-    found: dict[str, int] = {}
-    for each in _posted(ledger, period):
-        name = each.about["name"]
-        found[name] = found.get(name, 0) + sum(line.cost for line in each.lines)
-    return found
+class Idle(NamedTuple):
+    """The idle share of a self-hosted model, in pico-USD."""
+
+    model: str
+    cost: int
+
+
+def idle_so_far(ledger: Ledger, period: str) -> dict[str, Idle]:
+    """Name of a self-hosted model -> what was posted as idle of a period, where any is."""
+    found: dict[str, Idle] = {}
+    for each in ledger.free_postings(period):
+        if each.kind == "capacity":
+            name, model = each.about["name"], each.lines[0].model
+            before = found.get(name, Idle(model, 0)).cost
+            found[name] = Idle(model, before + sum(line.cost for line in each.lines))
+    return {name: idle for name, idle in found.items() if idle.cost}
 
 
 def post_idle(
@@ -55,16 +65,10 @@ def withdraw_idle(
     ledger: Ledger, settlement: Settlement, period: str, by: str, reason: str, at_ns: int
 ) -> tuple[int, int]:
     """Take back every idle share of a period: (pico-USD, entries posted)."""
-    models = {each.about["name"]: each.lines[0].model for each in _posted(ledger, period)}
     total = posted = 0
-    for name, cost in sorted(idle_so_far(ledger, period).items()):
-        if cost:
-            about = {"name": name, "basis": "withdrawn"}
-            post_idle(settlement, period, models[name], -cost, about, by, reason, at_ns)
-            total -= cost
-            posted += 1
+    for name, (model, cost) in sorted(idle_so_far(ledger, period).items()):
+        about = {"name": name, "basis": "withdrawn"}
+        post_idle(settlement, period, model, -cost, about, by, reason, at_ns)
+        total -= cost
+        posted += 1
     return total, posted
-
-
-def _posted(ledger: Ledger, period: str) -> list[FreePostings]:
-    return [each for each in ledger.free_postings(period) if each.kind == "capacity"]

@@ -48,7 +48,7 @@ def restate(
         target: The event or the period.
         hand: Who does it, why and when.
         prices: A price book, or the hash of one that is kept: it goes in front of the books of
-            the policy in force, in the place of one of the same id.
+            the policy in force for each event, in the place of one of the same id.
         rules: A rule set instead of that of the policy.
         charges: A charge book instead of that of the policy.
         undo: Take earlier restatements back: the policies decide again. What was said of an event
@@ -57,20 +57,22 @@ def restate(
         tell: Is told how many events were decided so far.
 
     Raises:
-        RestateError: if there is no such event or book, nothing is asked for, or nobody says so.
+        RestateError: if there is no such event or book, nothing is asked for, or nobody says so;
+            if nothing was ever drained into the ledger.
     """
     hand.check()
     if not undo and prices is None and rules is None and charges is None:
         raise RestateError("nothing to restate with: give prices, rules or charges, or undo")
     with trying() as tried, ledger.settling(TIMEOUT_SECONDS) as settlement:
+        if not undo and not settlement.policies():
+            raise RestateError("nothing was ever drained into this ledger: it has no policy yet")
         scope = Scope(settlement, target)
-        notes: list[str] = []
         before = scope.without if undo else scope.in_force
         books = None if before is None else before.books
         new_rules = None if before is None else before.rules
         new_charges = None if before is None else before.charges
         if prices is not None:
-            books = scope.in_front_of_policy(_kept(settlement, prices), notes)
+            books = scope.in_front_of_policy(_kept(settlement, prices))
         if rules is not None:
             settlement.keep_rule_set(rules)
             new_rules = rules.sha256
@@ -82,7 +84,7 @@ def restate(
         if undo and target.period is not None:
             cost, entries = withdraw_idle(ledger, settlement, target.period, *hand)
             change = with_platform(change, cost, entries)
-        change = msgspec.structs.replace(change, books=books or (), notes=tuple(notes))
+        change = msgspec.structs.replace(change, books=books or ())
         keep_only_what_counts(change, scope.is_repeated(record), dry_run)
         tried.change = msgspec.structs.replace(change, recorded=True)
     return tried.change

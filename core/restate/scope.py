@@ -10,11 +10,11 @@ from typing import NamedTuple
 import msgspec
 
 from costspan.core.decide.decision import PLATFORM
-from costspan.core.journal.records import Control, Restatement
+from costspan.core.journal.records import POLICY_BOOKS, Control, Restatement
+from costspan.core.prices import PriceBook
 from costspan.core.settle.corrections import restated
 from costspan.core.settle.entries import Amount, Settled
 from costspan.core.settle.ledger import Settlement
-from costspan.core.settle.policy import Policies
 from costspan.core.settle.posting import effective_of
 from costspan.core.settle.settle import settle
 
@@ -40,8 +40,8 @@ class Change(msgspec.Struct, frozen=True):
         changed: how many of them have other amounts, or another owner, than before.
         postings: how many entries were posted.
         differences: owner -> what was added to its cost and charge (pico-USD), where anything was.
-        books: hashes of the price books that decide from now on, in order; empty if the policies'
-            own do.
+        books: hashes of the price books that decide from now on, in order, `POLICY_BOOKS` for those
+            of the policy in force for an event; empty if these alone do.
         notes: what is worth knowing.
     """
 
@@ -129,40 +129,28 @@ class Scope:
                 if period is None or effective_of(each.event, each.decision)[0] == period:
                     yield each
 
-    def policy_books(self) -> list[tuple[str, ...]]:
-        """The price books of the policies that decide the events; the latest policy's last."""
-        policies = Policies(self.settlement)
-        found = {
-            (policy.effective_from, policy.books)
-            for policy in (policies.policy_at(each.event) for each in self.events())
-        }
-        ordered = [books for _, books in sorted(found)]
-        return list(dict.fromkeys(ordered)) or [self.settlement.policies()[-1].books]
+    def book_in_force(self, name: str) -> PriceBook | None:
+        """The price book of this id that a restatement put in force; None if none did."""
+        names = self._names()
+        hashes = () if self.in_force is None else self.in_force.books or ()
+        found = [sha256 for sha256 in hashes if names.get(sha256) == name]
+        return self.settlement.price_book(found[0]) if found else None
 
-    def in_front_of_policy(self, sha256: str, notes: list[str]) -> tuple[str, ...]:
-        """The books of the policy in force behind this one, which takes its namesake's place.
+    def in_front_of_policy(self, sha256: str) -> tuple[str, ...]:
+        """This book, then those of the policy in force for each event.
 
         Books of self-hosted models that the period was restated with before are kept.
         """
         already = () if self.in_force is None else self.in_force.books or ()
         names = self._names()
-        hosted = [sha for sha in already if names[sha].startswith(SELF_HOSTED)]
-        return _in_front(sha256, [*hosted, *self._latest_books(notes)], names)
+        hosted = [sha for sha in already if names.get(sha, "").startswith(SELF_HOSTED)]
+        return _in_front(sha256, [*hosted, POLICY_BOOKS], names)
 
-    def in_front_of_now(self, sha256: str, notes: list[str]) -> tuple[str, ...]:
-        """The books that decide now behind this one, which takes its namesake's place."""
+    def in_front_of_now(self, sha256: str) -> tuple[str, ...]:
+        """This book, then those that decide now."""
         already = None if self.in_force is None else self.in_force.books
-        behind = self._latest_books(notes) if already is None else already
+        behind = (POLICY_BOOKS,) if already is None else already
         return _in_front(sha256, behind, self._names())
-
-    def _latest_books(self, notes: list[str]) -> tuple[str, ...]:
-        of_policies = self.policy_books()
-        if len(of_policies) > 1:
-            notes.append(
-                f"{len(of_policies)} sets of price books were in force for these events: those of"
-                " the latest policy go behind yours for all of them"
-            )
-        return of_policies[-1]
 
     def _names(self) -> dict[str, str]:
         return {sha: name for sha, name, _ in self.settlement.price_book_versions()}
@@ -236,7 +224,9 @@ class Scope:
 
 
 def _in_front(sha256: str, behind: Sequence[str], names: dict[str, str]) -> tuple[str, ...]:
-    return (sha256, *(sha for sha in dict.fromkeys(behind) if names[sha] != names[sha256]))
+    """The book takes its namesake's place."""
+    others = (sha for sha in dict.fromkeys(behind) if names.get(sha) != names[sha256])
+    return (sha256, *others)
 
 
 def with_platform(change: Change, cost: int, entries: int) -> Change:

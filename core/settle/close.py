@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from costspan.core.checkpoints import Key, hash_of, signed
 from costspan.core.journal.records import Close
 from costspan.core.periods import is_period, month_after, month_of
-from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.ledger import Ledger, Settlement
 from costspan.core.settle.merkle import Tree, canonical_posting
 from costspan.core.settle.settle import settle
 
@@ -29,6 +29,7 @@ def close_period(
     key: Key | None = None,
     against: Callable[[], Sequence[str]] = tuple,
     force: bool = False,
+    before_seal: Callable[[Settlement], object] = lambda settlement: None,
     timeout_seconds: int = 30,
     tell: Callable[[int], None] = lambda done: None,
 ) -> Close:
@@ -46,6 +47,8 @@ def close_period(
         key: What signs the record, if anything does.
         against: What stands against it, a text each; asked while nobody else can settle.
         force: Close in spite of that; the record keeps what it was.
+        before_seal: Posts what is to be sealed with the rest (allocation), in the same transaction:
+            a close that is refused or fails takes it back.
         timeout_seconds: How long to wait for another settler.
         tell: Called now and then with how many postings were read.
 
@@ -59,13 +62,11 @@ def close_period(
         if not text.strip():
             raise CloseError(f"`{name}` is empty: a close has a name and a reason")
     with ledger.settling(timeout_seconds) as settlement:
-        closes = ledger.closes()
-        before = closes[-1] if closes else None
-        if before is not None and period <= before.period:
-            raise CloseError(f"{period} is closed: {before.period} is the last that was")
+        before = check_still_open(ledger, period)
         found = tuple(against())
         if found and not force:
             raise CloseError(f"{period} stays open: {'; '.join(found)}")
+        before_seal(settlement)
         tree = Tree()
         sealed = ledger.sealed(period, None if before is None else before.period)
         for number, posting in sealed:
@@ -90,6 +91,19 @@ def check_period_to_close(period: str, now_ns: int) -> None:
         raise CloseError(f"{period!r} is no period: write YYYY-MM")
     if period >= month_of(now_ns):
         raise CloseError(f"{period} is not over: it can be closed from {month_after(period)} on")
+
+
+def check_still_open(ledger: Ledger, period: str) -> Close | None:
+    """Refuse a period that is closed; else the last close, if there is any.
+
+    Raises:
+        CloseError: saying which was the last.
+    """
+    closes = ledger.closes()
+    before = closes[-1] if closes else None
+    if before is not None and period <= before.period:
+        raise CloseError(f"{period} is closed: {before.period} is the last that was")
+    return before
 
 
 def broken_seals(ledger: Ledger) -> list[Close]:

@@ -27,6 +27,8 @@ ADJUSTMENT = "adjustment"
 FREE_BUCKETS = frozenset({ALLOCATED, ADJUSTMENT})
 """No event ever stands here."""
 AMOUNT_PICO_MAX = 2**63 - 1
+LAST_DAY = "-31"
+"""After its period, the day that a line without one is of: as texts, no month's days go further."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 

@@ -127,7 +127,7 @@ class Settlement(Protocol):
         ...
 
     def in_period(self, period: str) -> set[str]:
-        """The events of an effective period, perhaps some others; open ones may be left out."""
+        """The events of an effective period, perhaps some others; open ones need not be there."""
         ...
 
     def closed_until(self) -> str | None:
@@ -251,7 +251,8 @@ class Ledger(Protocol):
         """The lines added up by some fields of `Line`, named as there ('' for no pool).
 
         Those of one effective period, of one owner, of days from `since_day` on and before
-        `until_day` (YYYY-MM-DD; a line without day is before all), where named. An event that
+        `until_day` (YYYY-MM-DD; a line without day is before all, one of free postings is of the
+        end of its effective period), where named. An event that
         stands on several lines of a group counts that often: `untold` has those events.
         """
         ...

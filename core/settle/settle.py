@@ -89,6 +89,9 @@ def settle(
     closed_until = settlement.closed_until()
     corrected = corrected_names(new_controls)
     lost = [*appended.replaced, *led_to(settlement, corrected)]
+    settlement.stop_waiting(
+        [(key, seen.oid or "") for seen in appended.replaced for key in waiting_keys_of(seen)]
+    )
     seeds = set_aside(settlement, [*appended.fresh, *again], gateways)
     joined = component(settlement, seeds, lost, gateways)
     won = {seen.oid or "" for seen in appended.replaced}
@@ -140,7 +143,11 @@ def _rejoin(
     before = joined.events
     draft.read(before)
     identified = identify(joined.observations, gateways)
-    spoken = identified.events
+    spoken = {
+        event_id: said
+        for event_id, said in identified.events.items()
+        if event_id not in joined.archived
+    }
     events = {event_id: merge(event_id, said) for event_id, said in spoken.items()}
     if settlement.has_assignments():
         assign(settlement, events)
@@ -202,6 +209,9 @@ def _list_problems(settlement: Settlement, joined: Component, identified: Identi
         problems[oid].append(("unmatched_downstream", ""))
     for oid, event_id in identified.refused:
         problems[oid].append(("identity_conflict", event_id))
+    for event_id in joined.archived.keys() & events.keys():
+        for seen, _ in events[event_id]:  # what an archived event is merged from is not here
+            problems[seen.oid or ""].append(("archived", event_id))
     settlement.wait(wait)
     settlement.stop_waiting(stop)
     settlement.list_problems(problems)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 import sys
@@ -128,6 +129,33 @@ def test_pools_are_shared_out_before_the_seal(empty: Desk) -> None:
     assert empty.run("verify").code == 0
 
 
+def allocated(desk: Desk) -> dict[str, str]:
+    """Owner -> cost of what was shared out."""
+    found = desk.run("report", "--by", "owner,bucket", "--csv").out.splitlines()
+    rows = list(csv.DictReader(found))
+    return {row["owner"]: row["cost"] for row in rows if row["bucket"] == "allocated"}
+
+
+def test_a_close_that_is_refused_shares_out_nothing(empty: Desk) -> None:
+    priced(empty, "a1")
+    priced(empty, "a2", cause="router", initiator="platform", tenant=None)
+    ran = closed(empty, "--allocate", "weighted")
+    assert (ran.code, "pool router: weighted needs weights" in ran.err) == (2, True)
+    assert empty.run("verify", "--json").json["checkpoints"] == []
+    assert allocated(empty) == {}
+    assert closed(empty, "--allocate", "activity").code == 0
+    shared = allocated(empty)
+    assert set(shared) == {"'@platform", "acme"}  # a spreadsheet's text, no formula
+    priced(empty, "late", cause="router", initiator="platform", tenant=None)
+    again = closed(empty, "--allocate", "activity")
+    assert (again.code, "2025-01 is closed" in again.err) == (2, True)
+    assert allocated(empty) == shared
+    rule = empty.folder / "rule.toml"
+    rule.write_text("nonsense", "utf-8")
+    ran = closed(empty, "--allocate", rule, month="2025-02")
+    assert (ran.code, str(rule) in ran.err) == (2, True)
+
+
 def test_a_signed_close_says_what_it_proves(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     priced(empty, "a1")
     key, shared = ed25519(empty.folder / "key.pem"), secret(empty.folder / "secret")
@@ -147,6 +175,25 @@ def test_a_signed_close_says_what_it_proves(empty: Desk, monkeypatch: pytest.Mon
     assert (refused.code, "is a public key" in refused.err) == (2, True)
     assert empty.run("verify", "--checkpoint", empty.folder / "checkpoint.json").code == 0
     assert empty.run("verify", "--print-public-key").code == 2
+    one = empty.run("verify", "--key", shared)
+    assert (one.code, "checkpoint 2025-01: none of the keys" in one.out) == (0, False)
+    one = empty.run("verify", "--public-key", empty.folder / "public.pem")
+    assert (one.code, "checkpoint 2025-02: none of the keys" in one.out) == (1, True)
+
+
+def test_with_a_key_an_unsigned_proof_is_none(empty: Desk) -> None:
+    priced(empty, "a1")
+    (empty.folder / "checkpoint.json").write_text(closed(empty, "--json").out, "utf-8")
+    proof, key = empty.folder / "proof.json", secret(empty.folder / "secret")
+    proof.write_text(empty.run("verify", "--prove", "a1").out, "utf-8")
+    assert empty.run("verify", "--proof", proof).code == 0
+    ran = empty.run("verify", "--proof", proof, "--key", key)
+    assert (ran.code, "NOT PROVED: none of the keys" in ran.out) == (1, True)
+    assert empty.run("verify", "--proof", proof, "--key", key, "--json").json[0]["is_good"] is False
+    kept = ("--checkpoint", empty.folder / "checkpoint.json")
+    assert empty.run("verify", "--proof", proof, "--key", key, *kept).code == 0
+    assert empty.run("verify", "--key", key).code == 1
+    assert empty.run("verify", "--key", key, *kept).code == 0
 
 
 def test_a_close_that_was_made_anew_is_not_the_one_kept_elsewhere(empty: Desk) -> None:

@@ -168,5 +168,15 @@ def test_the_policies_of_a_ledger(empty: Desk) -> None:
     assert "profile chargeback" in page
 
 
+def test_the_charge_book_of_each_policy_is_named(empty: Desk, tmp_path: Path) -> None:
+    charges = tmp_path / "charges.toml"
+    charges.write_text('[book]\nid = "sales"\n[[charge]]\nfactor = "2"\n', "utf-8")
+    empty.run("drain", "--charges", charges)
+    first, last = empty.run("rules", "list", "--ledger-rules", "--json").json["policies"]
+    assert (first["charges"], last["charges"]) == (None, "sales")
+    named = f"sales {last['charges_sha256'][:12]}"
+    assert named in empty.run("rules", "list", "--ledger-rules").out
+
+
 def test_no_ledger_no_policies(desk: Desk) -> None:
     assert desk.run("rules", "list", "--ledger-rules").code == 3

@@ -100,8 +100,9 @@ def test_no_byte_is_left_and_the_sealed_root_holds(tmp_path: Path) -> None:
 
 def test_what_pages_left_behind_as_they_were_split_is_gone_too(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
-    names = [f"{'long' * 10}-{n:04}@example.com" for n in range(600)]
+    names = [f"{n * 7919 % 600:04}-{'long' * 10}@example.com" for n in range(600)]
     with closing(shelf(path)) as ledger:
+        ledger.connection.execute("PRAGMA secure_delete = OFF")  # type: ignore[attr-defined]
         for at in range(0, len(names), 20):
             keep(ledger, *(call(at + n, user=name) for n, name in enumerate(names[at : at + 20])))
         ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
@@ -125,6 +126,50 @@ def test_the_same_observation_again_is_a_duplicate_also_after_the_erasure(tmp_pa
         assert (report.duplicates, report.conflicts, report.postings) == (1, 0, 0)
         assert ledger.persons.pseudonym_of(ANN) is None
     assert ANN.encode() not in files_of(path)
+
+
+def test_a_loser_again_brings_nobody_back(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    one, two = call(1, user=ANN), call(1, user=ANN, flat_cost="2")
+    with closing(shelf(path)) as ledger:
+        keep(ledger, one)
+        keep(ledger, two, two)
+        erase(ledger, user=ANN, **HAND)
+        for seen in (one, two):
+            with ledger.settling(1) as settlement:
+                report = settle(settlement, [seen, seen])
+            assert (report.duplicates, report.conflicts) == (2, 0)
+        assert ledger.persons.pseudonym_of(ANN) is None
+        assert ledger.counts("conflict") == {"conflict": 1}
+    assert ANN.encode() not in files_of(path)
+
+
+def test_numbers_and_whatever_lies_deeper_are_persons_too(tmp_path: Path) -> None:
+    claims = {
+        "user_id": 12345,
+        "metadata": {"user_id": ANN, "n": 12345, "list": [{"end_user": 7.5}]},
+        "user": {"name": "Ann", "mail": ANN},
+        "end_user": None,
+    }
+    with closing(shelf(tmp_path / "l.db")) as ledger:
+        seen = call(1, user="12345", client_claims=claims)
+        keep(ledger, seen)
+        (kept,) = ledger.journal()
+        number, ann = ledger.persons.pseudonym_of("12345"), ledger.persons.pseudonym_of(ANN)
+        assert kept.user == number
+        assert kept.client_claims == {
+            "user_id": number,
+            "metadata": {
+                "user_id": ann,
+                "n": 12345,
+                "list": [{"end_user": ledger.persons.pseudonym_of("7.5")}],
+            },
+            "user": "not kept",
+            "end_user": None,
+        }
+        with ledger.settling(1) as settlement:
+            report = settle(settlement, [seen, kept])
+        assert (report.duplicates, report.conflicts) == (2, 0)
 
 
 def test_who_comes_back_is_somebody_else(tmp_path: Path) -> None:

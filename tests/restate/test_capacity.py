@@ -169,6 +169,56 @@ def test_two_models_each_by_its_own_bill(ledger: Ledger) -> None:
     ]
 
 
+def test_one_file_a_model_is_the_same_as_one_file(ledger: Ledger) -> None:
+    """A file names the bill of its model alone: the others' prices and idle shares stay."""
+    llama = bill(basis="usage", capacity=32_000)
+    qwen = bill(model="qwen", gpu_hours="4")
+    lost = bill(model="nobody-called")
+    keep(ledger, call(7, **{**LLAMA, "executed_model": "qwen"}, usage={"output": 10}))
+    run(ledger, llama, lost, at_ns=1)
+    after = run(ledger, qwen, at_ns=2)
+    assert [each.name for each in after.models] == ["vllm/qwen"]
+    for name, idle in (("vllm/llama", "75.00"), ("vllm/nobody-called", "100.00")):
+        (note,) = (note for note in after.change.notes if note.startswith(f"{name} is not in"))
+        assert f"idle share ({idle} USD) stay" in note
+    apart = nets(ledger)
+    assert of_events(ledger) == 25 * PICO
+    assert apart[IDLE] == (175 * PICO, 0)
+    assert sum(cost for cost, _ in apart.values()) == (100 + 100 + 10 + 1) * PICO  # a flat dollar
+    assert run(ledger, llama, at_ns=3).change.recorded is False
+    whole = run(ledger, qwen, lost, llama, at_ns=4)
+    assert (whole.change.recorded, whole.change.notes) == (False, ())
+    assert nets(ledger) == apart
+    restate(ledger, Target(None, PERIOD), hand(5), undo=True)
+    assert IDLE not in nets(ledger)
+    again = run(ledger, qwen, at_ns=6)
+    assert again.change.notes == ()  # nothing is left of what was taken back
+    assert of_events(ledger) == 0
+
+
+def test_tokens_that_an_earlier_bill_prices_are_not_spread_over_again(ledger: Ledger) -> None:
+    """The dated name has a bill of its own, in another file; without it, llama's would price it."""
+    dated = "llama-2026-08-06"
+    keep(ledger, call(7, **{**LLAMA, "executed_model": dated}, usage={"input": 1000}))
+    run(ledger, bill(model=dated, gpu_hours="4"))
+    (llama,) = run(ledger, bill(), at_ns=2).models
+    assert (llama.tokens, llama.used, llama.idle) == (8000, 100 * PICO, 0)
+
+
+def test_one_bill_under_two_names_is_refused(ledger: Ledger) -> None:
+    """Else the hours would be in the books twice: once as idle, once as the price."""
+    run(ledger, bill(provider=None, basis="usage", capacity=32_000))
+    before = nets(ledger)
+    with pytest.raises(RestateError, match="is for llama, and this one for vllm/llama"):
+        run(ledger, bill(), at_ns=2)
+    assert nets(ledger) == before
+    both = run(ledger, bill(provider=None, basis="usage", capacity=32_000), bill(), at_ns=3)
+    assert [(each.name, each.used, each.idle) for each in both.models] == [
+        ("llama", 0, 100 * PICO),
+        ("vllm/llama", 100 * PICO, 0),
+    ]
+
+
 def test_an_undo_takes_back_prices_and_idle_share(ledger: Ledger) -> None:
     before = nets(ledger)
     run(ledger, bill(basis="usage", capacity=32_000))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shelf import PRICES, at, call, close_month, keep, shelf
 
 from costspan.core.decide import load_rules
-from costspan.core.journal.records import Policy, Restatement
+from costspan.core.journal.records import POLICY_BOOKS, Policy, Restatement
 from costspan.core.money import PICO
 from costspan.core.prices import ChargeBook, ChargeEntry, PriceBook
 from costspan.core.read.sheet import is_balanced
@@ -22,6 +22,7 @@ from costspan.core.restate import Hand, RestateError, Target, restate
 from costspan.core.settle import settle
 from costspan.core.settle.entries import Amount
 from costspan.core.settle.ledger import Ledger, open_url
+from costspan.core.verify import Problem, verify
 
 DEARER = PriceBook.from_table("contract", {"gpt-4o": {"input": "5", "output": "20"}})
 CHEAPER = PriceBook.from_table("contract", {"gpt-4o": {"input": "1", "output": "1"}})
@@ -64,7 +65,7 @@ def test_a_month_is_restated_with_other_prices(ledger: Ledger) -> None:
         "acme": Amount(usd("2.5"), usd("2.5")),
         "globex": Amount(usd("2.5"), usd("2.5")),
     }
-    assert change.books == (DEARER.sha256, PRICES.sha256)
+    assert change.books == (DEARER.sha256, POLICY_BOOKS)
     now = charged(ledger)
     assert now["globex", "direct", "2026-11"] == (usd("5"), usd("5"))
     december = ("acme", "direct", "2026-12")
@@ -126,7 +127,7 @@ def test_a_book_that_was_kept_is_called_by_its_hash(ledger: Ledger) -> None:
 
 def test_a_book_takes_the_place_of_its_namesake(ledger: Ledger) -> None:
     newer = PriceBook.from_table("list", {"gpt-4o": {"input": "3", "output": "3"}})
-    assert restate(ledger, NOVEMBER, hand(), prices=newer).books == (newer.sha256,)
+    assert restate(ledger, NOVEMBER, hand(), prices=newer).books == (newer.sha256, POLICY_BOOKS)
     assert charged(ledger)["globex", "direct", "2026-11"] == (usd("3"), usd("3"))
 
 
@@ -164,7 +165,7 @@ def test_rules_and_charges_are_restated_beside_prices(ledger: Ledger) -> None:
     double = ChargeBook(id="c", entries=(ChargeEntry(book="c", tenant="globex", factor="2"),))
     change = restate(ledger, NOVEMBER, hand(2), charges=double)
     assert change.differences == {"globex": Amount(0, usd("5"))}
-    assert change.books == (DEARER.sha256, PRICES.sha256)
+    assert change.books == (DEARER.sha256, POLICY_BOOKS)
     change = restate(ledger, NOVEMBER, hand(3), rules=load_rules('profile = "chargeback"'))
     assert change.differences == {"globex": Amount(0, -usd("5"))}  # nothing above cost
     assert is_balanced(ledger)
@@ -178,16 +179,55 @@ def test_in_a_sealed_month_the_difference_is_posted_in_the_open_one(ledger: Ledg
     assert late[0].line.effective_period == "2026-11"
 
 
-def test_several_policies_of_a_month_are_told_of(ledger: Ledger) -> None:
-    other = PriceBook.from_table("list", {"gpt-4o": {"input": "9", "output": "9"}})
+def renew(ledger: Ledger, book: PriceBook) -> None:
+    """The public list is renewed on the 20th, and there is a call after it."""
     with ledger.settling(1) as settlement:
-        settlement.keep_price_book(other)
+        settlement.keep_price_book(book)
         (policy,) = settlement.policies()
-        settle(settlement, [], [Policy(policy.rules, (other.sha256,), at("2026-11-20"), "test")])
+        settle(settlement, [], [Policy(policy.rules, (book.sha256,), at("2026-11-20"), "test")])
     keep(ledger, call(6, "2026-11-25", **USAGE))
-    change = restate(ledger, NOVEMBER, hand(), prices=DEARER)
-    assert "2 sets of price books" in change.notes[0]
-    assert change.books == (DEARER.sha256, other.sha256)
+
+
+def test_behind_the_new_book_stand_those_of_each_events_own_policy(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """The list of the 20th has a price for the mystery of the 5th; the 5th's has none."""
+    newer = PriceBook.from_table("list", {"gpt-4o": {"input": "9"}, "mystery": {"input": "3"}})
+    renew(ledger, newer)
+    keep(ledger, call(7, "2026-11-26", **USAGE, executed_model="mystery"))
+    before = charged(ledger)
+    mini = PriceBook.from_table("contract", {"gpt-4o-mini": {"input": "1"}})
+    done = restate(ledger, NOVEMBER, hand(), prices=mini)
+    assert (done.recorded, done.changed, done.books) == (True, 0, (mini.sha256, POLICY_BOOKS))
+    assert charged(ledger) == before
+    restate(ledger, NOVEMBER, hand(2), prices=DEARER)
+    costs = {
+        each.event.id: each.decision and each.decision.cost
+        for each in ledger.events(["a000001", "a000004", "a000006", "a000007"])
+    }
+    assert costs == {
+        "a000001": usd("5"), "a000004": None, "a000006": usd("5"), "a000007": usd("3"),
+    }  # fmt: skip
+    keep(ledger, call(8, **USAGE, executed_model="mystery"))  # late, of the earlier policy
+    (late,) = ledger.events(["a000008"])
+    assert late.decision is not None
+    assert late.decision.cost is None
+    with closing(open_url(f"sqlite:///{tmp_path / 'new.db'}", create=True)) as new:
+        copy_books(ledger, new)
+        assert nets(new) == nets(ledger)
+        assert not [found for found in verify(new) if isinstance(found, Problem)]
+    restate(ledger, NOVEMBER, hand(3), undo=True)
+    assert charged(ledger) == before
+
+
+def test_a_namesake_takes_the_place_of_every_policys(ledger: Ledger) -> None:
+    renew(ledger, PriceBook.from_table("list", {"mystery": {"input": "3"}}))
+    newest = PriceBook.from_table("list", {"gpt-4o": {"input": "4"}})
+    restate(ledger, NOVEMBER, hand(), prices=newest)
+    keep(ledger, call(7, "2026-11-26", **USAGE, executed_model="mystery"))
+    found = {each.event.id: each.decision and each.decision.cost for each in ledger.events()}
+    assert (found["a000001"], found["a000006"]) == (usd("4"), usd("4"))
+    assert found["a000007"] is None
 
 
 def test_a_rebuild_restates_too(ledger: Ledger, tmp_path: Path) -> None:
@@ -204,6 +244,13 @@ def test_a_late_event_of_a_restated_month_is_priced_likewise(ledger: Ledger) -> 
     restate(ledger, NOVEMBER, hand(), prices=DEARER)
     keep(ledger, call(9, **USAGE, tenant="late"))
     assert charged(ledger)["late", "direct", "2026-11"] == (usd("5"), usd("5"))
+
+
+def test_without_a_policy_there_is_nothing_to_restate(tmp_path: Path) -> None:
+    with closing(open_url(f"sqlite:///{tmp_path / 'new.db'}", create=True)) as ledger:
+        with pytest.raises(RestateError, match="nothing was ever drained into this ledger"):
+            restate(ledger, NOVEMBER, hand(), prices=DEARER)
+        assert ledger.controls() == []
 
 
 @pytest.mark.parametrize(

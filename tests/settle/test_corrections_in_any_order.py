@@ -6,38 +6,29 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from corrections import RULES, corrected_journals, restated, restatements
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from journals import (
-    ATTEMPTS,
-    FIRST_BOOK,
+    FEBRUARY,
     GATEWAY,
-    OPERATIONS,
     POLICIES,
-    SECOND_BOOK,
-    TENANTS,
     Journal,
-    arrivals,
     journals,
     opened,
     settled,
-    some,
 )
 from test_properties import EXAMPLES, books, decisions
 
-from costspan.core.journal.records import Assignment, FreeLine, FreePostings, Restatement
+from costspan.core.journal.records import FreeLine, FreePostings, Restatement
 from costspan.core.read.sheet import is_balanced
 from costspan.core.rebuild import copy_books, nets
+from costspan.core.schema import Observation
 from costspan.core.settle import settle
 from costspan.core.settle.close import broken_seals, close_period
 from costspan.core.settle.entries import Posting
 from costspan.core.settle.free import FREE_BUCKETS, FreePostingError, free_postings
 from costspan.core.settle.ledger import Ledger
 
-PERIODS = ("2026-01", "2026-02", "2026-03", "0000-00")
-BOOKS = ((), (FIRST_BOOK.sha256,), (SECOND_BOOK.sha256, FIRST_BOOK.sha256))
-RULES = tuple(each.rules.sha256 for each in POLICIES)
-_moments = st.integers(1, 9)
 proving = settings(
     max_examples=EXAMPLES // 2,
     deadline=None,
@@ -45,53 +36,6 @@ proving = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-
-
-def restated(at: int = 1, **fields: Any) -> Restatement:
-    named: dict[str, Any] = {"event": None, "period": None, "rules": None, "books": None, **fields}
-    return Restatement(**named, by="ann", reason="a better price", recorded_at=at)
-
-
-_restatements = st.one_of(
-    st.builds(
-        lambda at, event, rules, books: restated(at, event=event, rules=rules, books=books),
-        _moments, some(*ATTEMPTS, *OPERATIONS, "w0:1"), some(None, *RULES), some(None, *BOOKS),
-    ),
-    st.builds(
-        lambda at, period, rules, books: restated(at, period=period, rules=rules, books=books),
-        _moments, some(*PERIODS), some(None, *RULES), some(None, *BOOKS),
-    ),
-)  # fmt: skip
-_assignments = st.builds(
-    Assignment, some(*ATTEMPTS, *OPERATIONS), some(*TENANTS), st.just("ann"), st.just("so"),
-    _moments,
-)  # fmt: skip
-_amounts = st.integers(-(10**15), 10**15)
-
-
-@st.composite
-def free(draw: st.DrawFn) -> FreePostings:
-    kind = draw(some("credit", "adjustment", "allocation"))
-    period, at = draw(some(*PERIODS[:3])), draw(_moments)
-    owner = draw(some(*TENANTS))
-    amount = draw(_amounts.filter(bool))
-    bucket = "allocated" if kind == "allocation" else "adjustment"
-    lines = [FreeLine(owner, bucket, "faults", "", "", amount, draw(_amounts))]
-    if kind == "allocation":
-        lines.append(FreeLine("@platform", bucket, "faults", "", "", -amount, 0))
-    return free_postings(
-        kind=kind, period=period, lines=lines, about={}, by="ann", reason="so", recorded_at=at
-    )
-
-
-@st.composite
-def corrected_journals(draw: st.DrawFn) -> tuple[Journal, Journal, list[Any]]:
-    """The same observations and corrections in two arrivals, and the corrections."""
-    observed = [each for batch in draw(journals()).batches for each in batch]
-    one = _restatements | _assignments | free()
-    corrections: list[Any] = draw(st.lists(one, min_size=1, max_size=4, unique_by=repr))
-    records = [*observed, *corrections]
-    return draw(arrivals(records)), draw(arrivals(records)), corrections
 
 
 def free_sums(ledger: Ledger) -> dict[tuple[str, str], tuple[int, int]]:
@@ -131,7 +75,7 @@ def test_corrections_count_whenever_they_come(
 
 
 @settings(proving, max_examples=EXAMPLES // 3)
-@given(journals(), _restatements)
+@given(journals(), restatements)
 def test_restating_there_and_back_nets_to_nothing(journal: Journal, there: Restatement) -> None:
     """Invariant 11; the same restatement once more posts nothing."""
     with closing(settled(journal)) as ledger:
@@ -207,3 +151,18 @@ def test_free_postings_are_sealed_late_and_rebuilt_like_others() -> None:
 
 def _all(ledger: Ledger) -> list[tuple[int, Posting]]:
     return ledger.postings_after(0, 100)
+
+
+def test_a_restated_month_is_decided_anew_where_it_has_no_money_too() -> None:
+    """So that what stands is what a rebuild, and anybody who decides again, would say."""
+    seen = [
+        Observation(oid="w0:1", attempt_id="a0", started_at=FEBRUARY, flat_cost="1", tenant="acme"),
+        Observation(oid="w0:2", attempt_id="a1", started_at=FEBRUARY, kind="tool", name="search"),
+    ]
+    with closing(opened()) as ledger, closing(opened(POLICIES[:1])) as rebuilt:
+        with ledger.settling(0) as settlement:
+            settle(settlement, seen, [restated(period="2026-02", rules=RULES[1])])
+            settle(settlement, [], [restated(2, period="2026-02", rules=RULES[0])])
+        copy_books(ledger, rebuilt)
+        assert decisions(rebuilt) == decisions(ledger)
+        assert {each.rules_sha256 for each in decisions(ledger).values()} == {RULES[0]}

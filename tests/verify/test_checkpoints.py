@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from keys_on_disk import ed25519, secret
 from costspan.core.checkpoints import (
     ED25519,
     HMAC,
+    Key,
     KeyProblem,
     broken_links,
     canonical,
@@ -133,7 +135,7 @@ def test_every_checkpoint_names_the_one_before(ledger: Ledger, tmp_path: Path) -
     assert [each.previous for each in (first, second, third)] == [
         "", hash_of(first), hash_of(second)
     ]  # fmt: skip
-    found = list(verify(ledger, [old, new]))
+    found = list(verify(ledger, [old, new], trusted=third))
     assert [each for each in found if isinstance(each, Problem)] == []
     verdicts = [each.signature for each in found if isinstance(each, Checkpoint)]
     assert verdicts == ["good", "good", "unsigned"]
@@ -155,6 +157,37 @@ def test_a_forged_close_is_found_by_its_signature(ledger: Ledger, tmp_path: Path
     replaced = msgspec.structs.replace(forged, algorithm=None, key_id=None, signature=None)
     assert verdict_on(replaced, [key]) == "unsigned"  # and its hash is another: see --checkpoint
     assert hash_of(replaced) != hash_of(close)
+
+
+def test_with_keys_a_checkpoint_that_none_of_them_signed_is_no_good(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    """Whoever can write the ledger leaves the signature out, or makes the whole chain anew."""
+    key = read_key(ed25519(tmp_path / "key"))
+    stranger = read_key(ed25519(tmp_path / "stranger"))
+
+    def doubted(*keys: Key, **given: Any) -> list[str]:
+        found = verify(ledger, keys, **given)
+        return [each.what.split(":")[0] for each in found if isinstance(each, Problem)]
+
+    old = close_period(ledger, "2026-02", "ann", "end", NOW)  # before there was a key
+    assert doubted() == []
+    assert doubted(key) == ["checkpoint 2026-02"]
+    assert doubted(key, trusted=old) == []
+    first = close_period(ledger, "2026-03", "ann", "end", NOW, key=key)
+    assert doubted(key) == []
+    assert doubted(stranger) == ["checkpoint 2026-02", "checkpoint 2026-03"]
+    assert doubted(stranger, trusted=old) == ["checkpoint 2026-03"]
+    assert doubted(stranger, trusted=first) == []
+    close_period(ledger, "2026-04", "ann", "end", NOW)
+    last = close_period(ledger, "2026-05", "ann", "end", NOW, key=key)
+    assert doubted(key) == ["checkpoint 2026-04"]  # signed over blindly: it could be anybody's
+    assert doubted(key, period="2026-04") == ["checkpoint 2026-04"]
+    assert doubted(key, period="2026-05") == []
+    assert doubted(key, trusted=last) == []
+    made_up = msgspec.structs.replace(old, reason="another")
+    assert doubted(trusted=made_up) == ["checkpoint 2026-02"]
+    assert doubted(trusted=last, period="2026-03") == []
 
 
 def test_what_stands_against_a_close_is_on_record(ledger: Ledger) -> None:

@@ -12,10 +12,12 @@ from full_books import NOW, call, fresh, full, keep
 from keys_on_disk import ed25519
 
 from costspan.core.checkpoints import read_key
+from costspan.core.journal.records import Close
 from costspan.core.proofs import Proof, ProofError, check, prove, read_proofs
 from costspan.core.settle.close import close_period
 from costspan.core.settle.entries import Entry
 from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.merkle import Tree
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,30 @@ def test_a_proof_is_worth_what_its_checkpoint_is(tmp_path: Path) -> None:
     assert not check(proof, [key], renamed).is_good
     bad = msgspec.structs.replace(proof, checkpoint=renamed)
     assert (check(bad, [key]).is_included, check(bad, [key]).is_good) == (True, False)
+
+
+def test_with_keys_only_a_good_signature_or_a_trusted_checkpoint_proves(tmp_path: Path) -> None:
+    """An entry made up, and a checkpoint made up around it, by somebody who has no key."""
+    key = read_key(ed25519(tmp_path / "key"))
+    with closing(fresh()) as ledger:
+        keep(ledger, call(1))
+        sealed = close_period(ledger, "2026-02", "ann", "end", NOW, key=key)
+        (proof,) = prove(ledger, "a1")
+    assert check(proof, [key]).is_good
+    entry = msgspec.structs.replace(proof.entry, cost=1, charge=1)
+    tree = Tree()
+    tree.add(msgspec.json.encode(msgspec.structs.astuple(entry)))
+    made_up = Close("2026-02", tree.root(), 1, "ann", "end", NOW)
+    strange = msgspec.structs.replace(
+        made_up, algorithm="hmac-sha256", key_id="ff", signature="00" * 32
+    )
+    for checkpoint in (made_up, strange):
+        forged = msgspec.structs.replace(proof, entry=entry, checkpoint=checkpoint)
+        assert check(forged).is_included
+        assert check(forged).is_vouched_for is False
+        assert not check(forged, [key]).is_good
+        assert not check(forged, [key], sealed).is_good
+        assert check(forged, [key], checkpoint).is_good  # the reader says that they hold it
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'[{"form": "x"}]', b"\xff"])

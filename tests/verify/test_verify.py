@@ -9,12 +9,14 @@ from zlib import crc32
 
 import msgspec
 import pytest
+from corrections import corrected_journals
 from full_books import call, fresh, full, keep
 from hypothesis import given, settings
 from journals import Journal, journals, settled
 
 from costspan.core.config import Config
 from costspan.core.rebuild import rebuild
+from costspan.core.schema import Observation
 from costspan.core.settle import recheck
 from costspan.core.settle.ledger import Ledger
 from costspan.core.verify import Problem, verify
@@ -26,10 +28,24 @@ def problems(ledger: Ledger) -> list[str]:
 
 
 @settings(max_examples=60)
-@given(journals())
+@given(journals() | corrected_journals().map(lambda drawn: drawn[0]))
 def test_every_journal_verifies(journal: Journal) -> None:
     with closing(settled(journal, gateways=())) as ledger:
         assert problems(ledger) == []
+
+
+def test_who_lost_its_oid_waits_for_nothing() -> None:
+    """Of two payloads under one oid the loser is no observation: nobody is to look for it."""
+    client = {"attempt_id": "a2", "flags": ("downstream",)}
+    with closing(fresh()) as ledger:
+        keep(ledger, Observation(oid="w0:1", writer="w0", seq=1, **client))
+        for tokens in range(5):  # some of them has the smaller hash
+            other = Observation(
+                oid="w0:1", writer="w0", seq=1, attempt_id="a1", usage={"input": tokens}
+            )
+            keep(ledger, other)
+            assert problems(ledger) == []
+        assert ledger.counts("conflict")["conflict"] == 5
 
 
 def test_what_is_rebuilt_verifies(tmp_path: Path) -> None:

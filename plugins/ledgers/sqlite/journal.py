@@ -22,11 +22,12 @@ from costspan.core.journal.records import (
     Restatement,
     SessionOwner,
 )
-from costspan.core.schema import Observation, canonical, oid_of
+from costspan.core.schema import Observation, oid_of
 from costspan.core.settle.corrections import restated_order_of
 from costspan.core.settle.entries import Appended
 from costspan.core.settle.settle import authenticates
 from costspan.plugins.ledgers.sqlite.archived import ArchivedTable, digest_of_payload
+from costspan.plugins.ledgers.sqlite.conflicts import ConflictTable, Losers, hash_of
 from costspan.plugins.ledgers.sqlite.persons import SqlitePersons
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,
@@ -34,7 +35,6 @@ from costspan.plugins.ledgers.sqlite.rows import (
     journal_row,
     normal,
     observation_of,
-    payload_of,
     select_in,
     seq_of,
     split_oid,
@@ -54,6 +54,7 @@ class JournalTables:
         self._db = connection
         self._writer_ids: dict[tuple[str, int], int | None] = {}
         self.archive = ArchivedTable(connection)
+        self.conflicts = ConflictTable(connection)
 
     # --- observations --------------------------------------------------------------------------
 
@@ -68,7 +69,7 @@ class JournalTables:
         archived = self.archive.digests(numbers)
         fresh: dict[int, Observation] = {}
         replaced: list[Observation] = []
-        losers: list[tuple[int, Observation]] = []
+        losers: Losers = []
         duplicates = conflicts = 0
         for number, seen in numbered:
             kept = stored.get(number)
@@ -81,20 +82,22 @@ class JournalTables:
                     losers.append((number, seen))
             elif held is None:
                 fresh[number] = seen
-            elif held == seen or _hash(held) == _hash(seen):
+            elif held == seen or hash_of(held) == hash_of(seen):
                 duplicates += 1
             else:
                 conflicts += 1
-                winner, loser = sorted((held, seen), key=_hash)
+                winner, loser = sorted((held, seen), key=hash_of)
                 losers.append((number, loser))
                 if winner is seen:
                     fresh[number] = seen
                     if held is kept:
                         self._withdraw(number, held)
                         replaced.append(held)
-        SqlitePersons(self._db).hide(fresh, losers)
-        for number, loser in losers:
-            self._keep_loser(number, loser)
+        new = self.conflicts.new(losers)
+        duplicates += len(losers) - len(new)
+        conflicts -= len(losers) - len(new)
+        SqlitePersons(self._db).hide(fresh, new)
+        self.conflicts.keep(new)
         self._insert(fresh, [number for number in fresh if number not in stored])
         return Appended(list(fresh.values()), replaced, duplicates, conflicts)
 
@@ -162,13 +165,6 @@ class JournalTables:
                 return None
             known = self._writer_ids[key] = int(row[0])
         return known << EPOCH_BITS | low
-
-    def _keep_loser(self, number: int, loser: Observation) -> None:
-        self._db.execute(
-            "INSERT OR IGNORE INTO conflicts VALUES (?1, ?2, ?3, checksum(?1, ?2, ?3))",
-            (number, _hash(loser), payload_of(loser)),
-        )
-        self._db.execute("INSERT OR IGNORE INTO problems VALUES ('conflict', ?, '')", (loser.oid,))
 
     def _withdraw(self, number: int, loser: Observation) -> None:
         """Take out of the journal what lost its oid to another payload, and its evidence."""
@@ -346,8 +342,3 @@ class JournalTables:
             if len(tenants) == 1 and session not in owners:
                 (owners[session],) = tenants
         return owners
-
-
-def _hash(seen: Observation) -> str:
-    """What decides between two payloads of one oid: the smaller SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(seen)).hexdigest()

@@ -7,11 +7,14 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from costspan.core.settle.entries import Amount, Line, Posted, Posting, RollUp, Sum
-from costspan.core.settle.free import FREE_BUCKETS
+from costspan.core.settle.free import FREE_BUCKETS, LAST_DAY
 from costspan.plugins.ledgers.sqlite.journal import JournalTables
 from costspan.plugins.ledgers.sqlite.lines import NAMES, Lines, line_of
 
 _PICO = 10**12
+_FREE = ", ".join(f"'{bucket}'" for bucket in sorted(FREE_BUCKETS))
+_DAY = f"""(CASE WHEN day = '' AND bucket IN ({_FREE})
+    THEN effective_period || '{LAST_DAY}' ELSE day END)"""
 _LINE_COLUMNS = 8
 
 
@@ -134,9 +137,9 @@ class PostingTables(JournalTables):
         if unknown:
             raise ValueError(f"no fields of a line: {sorted(unknown)}")
         where, bound = _where(**only)
-        for day, comparison in ((since_day, "day >= ?"), (until_day, "day < ?")):
+        for day, comparison in ((since_day, ">= ?"), (until_day, "< ?")):
             if day is not None:
-                where += f" AND {comparison}"
+                where += f" AND {_DAY} {comparison}"
                 bound.append(day)
         keys = "".join(f"{name}, " for name in by)
         sql = f"""

@@ -11,6 +11,7 @@ from costspan.core.decide import RuleSet
 from costspan.core.invoices.store import InvoiceStore
 from costspan.core.join.identity import own_part
 from costspan.core.journal.records import (
+    POLICY_BOOKS,
     Close,
     Control,
     Counts,
@@ -301,6 +302,7 @@ class Reading:
         rules.update(each.rules for each in restated if each.rules is not None)
         books = {sha for policy in policies for sha in policy.books}
         books.update(sha for each in restated for sha in each.books or ())
+        books.discard(POLICY_BOOKS)
         return (
             policies,
             {sha: settlement.rule_set(sha) for sha in sorted(rules)},

@@ -10,7 +10,7 @@ from zlib import crc32
 from costspan.core.decide import RuleSet
 from costspan.core.prices import ChargeBook, PriceBook
 from costspan.core.settle.entries import Posted, Settled
-from costspan.core.settle.posting import would_be
+from costspan.core.settle.posting import effective_of, would_be
 from costspan.core.settle.sweep import awaited
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
@@ -107,7 +107,7 @@ class SqliteSettlement(PostingTables):
         return {row[0] for row in self._db.execute(sql, (at_ns,))}
 
     def in_period(self, period: str) -> set[str]:
-        """The events that were ever posted on lines of a period, or are of unknown cost in it."""
+        """The events ever posted on lines of a period, and those in it without an amount."""
         posted = """
             SELECT DISTINCT event_id FROM lines JOIN postings ON line = lines.id
             WHERE effective_period = ? AND bucket NOT IN ('allocated', 'adjustment')"""
@@ -117,6 +117,12 @@ class SqliteSettlement(PostingTables):
         found = {row[0] for row in self._db.execute(posted, (period,))}
         # What stands for a period is "PERIOD OWNER", and '!' is what comes after the space.
         found.update(row[0] for row in self._db.execute(unknown, (f"{period} ", f"{period}!")))
+        # Those without an amount stand nowhere: restating is rare, so each is looked at.
+        none = "SELECT content FROM events WHERE status = 'not_money'"
+        for (content,) in self._db.execute(none):
+            event = self._contents.unpack(content).event
+            if effective_of(event, None)[0] == period:
+                found.add(event.id)
         return found
 
     def awaiting(self, what: str, until_ns: int, at_most: int) -> list[str]:

@@ -228,10 +228,10 @@ class SqliteLedger(Reading):
         connection.execute("UPDATE meta SET value = CAST(value + 1 AS TEXT) WHERE key = 'rebuilt'")
         self._notice_rebuild()
 
-    def compact(self, timeout_seconds: float = 5.0) -> bool:
+    def compact(self, timeout_seconds: int = 5) -> bool:
         """Write the file anew without what was deleted; see the protocol."""
         connection = self.connection
-        connection.execute(f"PRAGMA busy_timeout = {max(0, int(timeout_seconds * 1000))}")
+        connection.execute(f"PRAGMA busy_timeout = {max(0, timeout_seconds * 1000)}")
         try:
             connection.execute("VACUUM")
             (busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,8 +20,16 @@ from costspan.core.closing import against_closing, unsettled
 from costspan.core.config import Config
 from costspan.core.journal import spool
 from costspan.core.journal.records import Close
-from costspan.core.settle.close import CloseError, check_period_to_close, close_period
-from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.close import (
+    CloseError,
+    check_period_to_close,
+    check_still_open,
+    close_period,
+)
+from costspan.core.settle.ledger import Ledger, Settlement
+
+if TYPE_CHECKING:
+    from costspan.core.allocate import Allocated
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,21 +79,28 @@ def run(options: argparse.Namespace) -> int:
 
         at = now_ns()
         check_period_to_close(month, at)
+        check_still_open(ledger, month)
         if (found := against()) and not options.force:
             return _refused(options, month, found)
         warnings = _warnings(ledger, month)
-        posted = _allocated(ledger, month, options, (by, reason), at)
+        share_out = _allocation(ledger, month, options, (by, reason), at)
+        posted: list[int] = []
+
+        def before_seal(settlement: Settlement) -> None:
+            if share_out is not None:
+                posted.append(share_out(settlement).posted)
+
         try:
             with progress("sealing", "postings") as tell:
                 close = close_period(
-                    ledger, month, by, reason, at,
-                    key=key, against=against, force=options.force, tell=tell,
+                    ledger, month, by, reason, at, key=key, against=against,
+                    force=options.force, before_seal=before_seal, tell=tell,
                 )  # fmt: skip
         except CloseError:
             if not options.force and (found := against()):
                 return _refused(options, month, found)
             raise
-        _print(options, books.url, close, posted, warnings)
+        _print(options, books.url, close, posted[0] if posted else None, warnings)
     return OK
 
 
@@ -100,23 +116,28 @@ def _refused(options: argparse.Namespace, month: str, found: list[str]) -> int:
     return BAD
 
 
-def _allocated(
+def _allocation(
     ledger: Ledger, month: str, options: argparse.Namespace, hand: tuple[str, str], at: int
-) -> int | None:
-    """How many entries allocation posted; None if it was not asked for."""
+) -> Callable[[Settlement], Allocated] | None:
+    """What shares out the pools in the transaction of the close; None if it was not asked for.
+
+    The rule is read, and the events are measured, before anything is held.
+    """
     if options.allocate is None:
         return None
-    from costspan.core.allocate import METHODS, AllocationRule, allocate_period, load_rule
+    from costspan.cli.allocate import read_rule
+    from costspan.core.allocate import METHODS, AllocationRule, allocate_in, measured_for
 
     if options.allocate in METHODS:
         rule = AllocationRule().with_method(options.allocate)
     else:
-        rule = load_rule(Path(options.allocate).read_text("utf-8"))
-    with progress("allocating", "events") as tell:
-        done = allocate_period(
-            ledger, month, rule, by=hand[0], reason=hand[1], now_ns=at, tell=tell
-        )
-    return done.posted
+        rule = read_rule(options.allocate)
+    with progress("measuring", "events") as tell:
+        known = measured_for(ledger, month, rule, tell)
+    by, reason = hand
+    return lambda settlement: allocate_in(
+        ledger, settlement, month, rule, known, by=by, reason=reason, now_ns=at, at_most=0
+    )
 
 
 def _warnings(ledger: Ledger, month: str) -> list[str]:

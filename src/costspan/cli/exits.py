@@ -16,7 +16,8 @@ exit codes:
   1  done, and the answer is bad: books not balanced, a replay or rebuild that differs,
      lines rejected, a finding of severity error
   2  a usage, settings or input file that cannot be used
-  3  no ledger there, or nothing has that name; reconcile: a variance stands that nobody reviewed
+  3  no ledger there, or nothing has that name; reconcile: a variance stands that nobody reviewed,
+     or there is no invoice to compare with
   4  the ledger could not be read or written (nothing was lost: the text says what was kept)
 """
 

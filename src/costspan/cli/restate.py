@@ -13,6 +13,7 @@ from costspan.cli.moments import period
 from costspan.cli.printing import Column, Page, amount, counted, print_json, shown, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import open_books, settings_of
+from costspan.core.journal.records import POLICY_BOOKS
 from costspan.core.money import format_usd
 from costspan.core.policy import charges_from, contract_from, rules_from
 from costspan.core.prices.capacity_file import load_capacity
@@ -115,6 +116,9 @@ def _book_names(ledger: Ledger, hashes: Sequence[str]) -> list[str]:
     kept = {sha: (id, version) for sha, id, version in ledger.reading().price_book_versions()}
     names: list[str] = []
     for sha in hashes:
+        if sha == POLICY_BOOKS:
+            names.append("those of the policy in force")
+            continue
         id, version = kept.get(sha, ("the given one", None))
         names.append(f"{id}{f'@{version}' if version else ''} {sha[:12]}")
     return names

@@ -101,6 +101,7 @@ def _list_ledger(options: argparse.Namespace) -> int:
     """Every policy of the ledger and since when, then the rules in force."""
     with open_books(reader_settings_of(options)) as books:
         policies, rules, lists = books.ledger.policy_parts()
+        charged = books.ledger.charge_books()
         to_stderr(f"ledger: {books.url}")
     plain: list[dict[str, Any]] = [
         {
@@ -111,6 +112,8 @@ def _list_ledger(options: argparse.Namespace) -> int:
             "prices": [
                 f"{lists[sha].id} {lists[sha].source_version or ''}".strip() for sha in each.books
             ],
+            "charges": None if each.charges is None else charged[each.charges].id,
+            "charges_sha256": each.charges,
         }
         for each in policies
     ]
@@ -119,7 +122,7 @@ def _list_ledger(options: argparse.Namespace) -> int:
         print_json({"policies": plain, "in_force": in_force})
         return OK
     page = Page()
-    names = ("events from", "profile", "rules", "prices")
+    names = ("events from", "profile", "rules", "prices", "charges")
     page.table(
         [Column(name, whole=name != "prices") for name in names],
         (
@@ -128,6 +131,7 @@ def _list_ledger(options: argparse.Namespace) -> int:
                 rules[each.rules].profile,
                 each.rules[:12],
                 ", ".join(said["prices"]),
+                "" if each.charges is None else f"{said['charges']} {each.charges[:12]}",
             ]
             for each, said in zip(policies, plain, strict=True)
         ),
