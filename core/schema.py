@@ -7,6 +7,7 @@ nanoseconds UTC, token counts are non-negative integers in disjoint components.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
 import msgspec
@@ -234,5 +235,5 @@ def _impersonal(claimed: Any) -> Any:
             name: _impersonal(said) for name, said in claims.items() if name not in PERSONAL_CLAIMS
         }
     if isinstance(claimed, list):
-        return [_impersonal(said) for said in cast("list[Any]", claimed)]
+        return [_impersonal(said) for said in cast("Sequence[Any]", claimed)]
     return claimed

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from costspan.core.clean import observation
 from costspan.core.journal import spool
 from costspan.core.journal.records import Erasure
 from costspan.core.privacy.persons import is_pseudonym
@@ -61,7 +62,13 @@ def erase(
     """
     persons = ledger.persons
     if user is not None:
-        pseudonym = persons.pseudonym_of(user)
+        found = [each for form in _forms_of(user) if (each := persons.pseudonym_of(form))]
+        for other in found[1:]:
+            erase(
+                ledger, pseudonym=other, by=by, reason=reason, now_ns=now_ns,
+                patience_seconds=patience_seconds,
+            )  # fmt: skip
+        pseudonym = found[0] if found else None
         if pseudonym is None:
             raise ErasureError(
                 "nobody in the ledger has this id: erased already, never seen, or still in a spool"
@@ -84,6 +91,12 @@ def erase(
             settle(settlement, [], [record])
     is_compact = ledger.compact(patience_seconds)
     return Erased(record, was_known, is_compact, persons.mentions(name) if name else 0)
+
+
+def _forms_of(user: str) -> list[str]:
+    """The id, and what is kept in its place where it is not kept as it is: see `core.clean`."""
+    kept = observation({"user": user}).user
+    return list(dict.fromkeys(form for form in (user, kept) if form))
 
 
 def _records_of(ledger: Ledger, pseudonym: str) -> Iterator[Erasure]:

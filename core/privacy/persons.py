@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import msgspec
@@ -88,7 +88,7 @@ def behind(seen: Observation, pseudonyms: Mapping[str, str]) -> Observation:
 
 def _hidden(claims: Any, pseudonyms: Mapping[str, str]) -> Any:
     if isinstance(claims, list):
-        return [_hidden(each, pseudonyms) for each in cast("list[Any]", claims)]
+        return [_hidden(each, pseudonyms) for each in cast("Sequence[Any]", claims)]
     if not isinstance(claims, dict):
         return claims
     hidden: dict[str, Any] = {}

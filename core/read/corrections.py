@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from costspan.core.join import Event
-from costspan.core.journal.records import Assignment, Close, Restatement
+from costspan.core.journal.records import POLICY_BOOKS, Assignment, Close, Restatement
 from costspan.core.money import format_usd
 from costspan.core.settle.corrections import names_of
 from costspan.core.settle.entries import Posting, Settled
@@ -136,7 +136,8 @@ def _restated(record: Restatement) -> str:
     if record.rules is not None:
         parts.append(f"rules {record.rules[:12]}")
     if record.books is not None:
-        parts.append(f"price books {', '.join(sha[:12] for sha in record.books)}")
+        said = ["those of the policy" if s == POLICY_BOOKS else s[:12] for s in record.books]
+        parts.append(f"price books {', '.join(said)}")
     if record.charges is not None:
         parts.append(f"charge book {record.charges[:12]}")
     if not parts:

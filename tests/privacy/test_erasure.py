@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shelf import call, close_month, keep, shelf
 
+from costspan.core.clean import observation
 from costspan.core.config import Config
 from costspan.core.journal.records import Erasure
 from costspan.core.privacy.erasure import ErasureError, erase, files_with
@@ -257,6 +258,20 @@ def test_a_short_id_may_be_a_part_of_a_word_in_the_reason(tmp_path: Path) -> Non
     with closing(shelf(tmp_path / "l.db")) as ledger:
         keep(ledger, call(1, user="an"))
         assert erase(ledger, user="an", **{**HAND, "reason": "demand 3"}).was_known
+
+
+@pytest.mark.parametrize("user", ["a" * 300, "bob\x07", "jose\u0301@example.com"])
+def test_ids_that_are_not_kept_as_they_are_are_found_all_the_same(
+    tmp_path: Path, user: str
+) -> None:
+    with closing(shelf(tmp_path / "l.db")) as ledger:
+        said = observation({"user": user, "client_claims": {"end_user": user}})
+        keep(ledger, call(1, user=said.user, client_claims=said.client_claims))
+        erase(ledger, user=user, **HAND)
+        assert user.encode() not in files_of(tmp_path / "l.db")
+        assert (said.user or "").encode() not in files_of(tmp_path / "l.db")
+        with pytest.raises(ErasureError, match="nobody"):
+            erase(ledger, user=user, **HAND)
 
 
 def test_what_other_fields_hold_is_counted(tmp_path: Path) -> None:

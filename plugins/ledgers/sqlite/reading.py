@@ -312,7 +312,8 @@ class Reading:
     def charge_books(self) -> dict[str, ChargeBook]:
         """Every charge book that a policy or a restatement names, by hash."""
         settlement = self.reading()
-        named = {each.charges for each in (*settlement.policies(), *self._restatements())}
+        named = {each.charges for each in settlement.policies()}
+        named.update(each.charges for each in self._restatements())
         return {sha: settlement.charge_book(sha) for sha in named if sha is not None}
 
     def _restatements(self) -> list[Restatement]:
