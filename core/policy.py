@@ -16,7 +16,7 @@ from costspan.core.journal.records import Policy
 from costspan.core.prices import ChargeBook, PriceBook
 from costspan.core.prices.charge_file import load_charges
 from costspan.core.prices.contract import load
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 _PUBLIC = (("genai-prices", "genai-prices"), ("litellm", "litellm"))
 """(name of plugin and book, distribution) of the public price lists, in order of precedence."""

@@ -165,16 +165,7 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             PriceError: if the bytes are damaged, of another schema, or do not match their hash.
         """
-        content, written = unpack(data, SCHEMA, "price book")
-        try:
-            for row in content["rows"]:
-                row.pop("id")
-            book = msgspec.convert(content, cls)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise PriceError(f"not a price book snapshot: {error}") from error
-        if book.sha256 != written:
-            raise PriceError(f"price book {book.id!r} does not match its hash: it was changed")
-        return book
+        return unpack(cls, data, schema=SCHEMA, kind="price book", rows="rows")
 
     @classmethod
     def row_of_bytes(cls, data: bytes, row_id: str) -> tuple[PriceRow, PriceBook] | None:

@@ -134,16 +134,7 @@ class ChargeBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             PriceError: if the bytes are damaged, of another schema, or do not match their hash.
         """
-        content, written = unpack(data, SCHEMA, "charge book")
-        try:
-            for entry in content["entries"]:
-                entry.pop("id")
-            book = msgspec.convert(content, cls)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise PriceError(f"not a charge book snapshot: {error}") from error
-        if book.sha256 != written:
-            raise PriceError(f"charge book {book.id!r} does not match its hash: it was changed")
-        return book
+        return unpack(cls, data, schema=SCHEMA, kind="charge book", rows="entries")
 
     def find(self, tenant: str, models: Collection[str], at_ns: int) -> Terms | None:
         """What this tenant is charged for a request, or None: as the rules alone say.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from costspan.core.money import MoneyError, decimal_of
 
@@ -30,20 +32,39 @@ def pack(content: Mapping[str, Any], sha256: str) -> bytes:
     return zlib.compress(canonical({**content, "sha256": sha256}))
 
 
-def unpack(data: bytes, schema: str, kind: str) -> tuple[dict[str, Any], str]:
-    """What `pack` wrote, without its schema, and the hash it was written with.
+class Snapshot(Protocol):
+    """Content with a hash of its own."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content."""
+        ...
+
+
+S = TypeVar("S", bound=Snapshot)
+
+
+def unpack(kept: type[S], data: bytes, *, schema: str, kind: str, rows: str) -> S:
+    """What `pack` wrote; the ids of its `rows` are derived anew.
 
     Raises:
-        PriceError: if the bytes are damaged, or of another schema.
+        PriceError: if the bytes are damaged, of another schema, or do not match their hash.
     """
     try:
         content = json.loads(zlib.decompress(data))
         named, written = content.pop("schema"), content.pop("sha256")
+        if named != schema:
+            raise PriceError(f"{kind} snapshot of schema {named!r}, not {schema!r}")
+        for row in content[rows]:
+            row.pop("id")
+        found = msgspec.convert(content, kept)
+    except PriceError:
+        raise
     except (zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
         raise PriceError(f"not a {kind} snapshot: {error}") from error
-    if named != schema:
-        raise PriceError(f"{kind} snapshot of schema {named!r}, not {schema!r}")
-    return content, written
+    if found.sha256 != written:
+        raise PriceError(f"{kind} {content['id']!r} does not match its hash: it was changed")
+    return found
 
 
 def plain_rates(rates: Rates, name: str) -> Rates:

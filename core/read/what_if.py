@@ -18,8 +18,9 @@ from costspan.core.prices import PriceBook, Prices
 from costspan.core.read import words
 from costspan.core.settle.decisions import decisions_of
 from costspan.core.settle.draft import Draft
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.policy import InForce, Policies
+from costspan.core.settle.settlement import Settlement
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,8 +33,9 @@ from costspan.core.restate.scope import (
     trying,
     with_platform,
 )
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.policy import Policies
+from costspan.core.settle.settlement import Settlement
 
 _RATE_PLACES = 10**12
 """Rates are USD per 1M tokens with so many places: what is cut off is idle."""

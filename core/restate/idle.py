@@ -8,8 +8,9 @@ from typing import NamedTuple
 from costspan.core.decide.decision import PLATFORM
 from costspan.core.journal.records import FreeLine
 from costspan.core.settle.free import ADJUSTMENT, AMOUNT_PICO_MAX, free_postings
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
+from costspan.core.settle.settlement import Settlement
 
 IDLE = "idle"
 

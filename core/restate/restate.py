@@ -26,7 +26,8 @@ from costspan.core.restate.scope import (
     trying,
     with_platform,
 )
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.settlement import Settlement
 
 
 def restate(

@@ -14,9 +14,9 @@ from costspan.core.journal.records import POLICY_BOOKS, Control, Restatement
 from costspan.core.prices import PriceBook
 from costspan.core.settle.corrections import restated
 from costspan.core.settle.entries import Amount, Settled
-from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.posting import effective_of
 from costspan.core.settle.settle import settle
+from costspan.core.settle.settlement import Settlement
 
 SELF_HOSTED = "self-hosted "
 """How the ids of the books of self-hosted models begin: a restatement of prices keeps them."""

@@ -14,7 +14,7 @@ from costspan.core.settle.corrections import assign, names_of
 from costspan.core.settle.draft import Draft
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.keys import leads_of
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 
 def archived_among(settlement: Settlement, events: Mapping[str, Settled]) -> set[str]:

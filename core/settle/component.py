@@ -10,7 +10,7 @@ from costspan.core.schema import Observation
 from costspan.core.settle.archived import archived_among
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.keys import ATTEMPT, leads_of
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 
 class Component(NamedTuple):

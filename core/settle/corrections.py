@@ -11,8 +11,8 @@ from costspan.core.journal.records import Assignment, Control, FreePostings, Res
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Posting, Settled
 from costspan.core.settle.free import free_entries
-from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.posting import effective_of
+from costspan.core.settle.settlement import Settlement
 
 
 def corrected_names(controls: Iterable[Control]) -> set[str]:

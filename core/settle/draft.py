@@ -8,7 +8,7 @@ from costspan.core.join import Event
 from costspan.core.join.identity import own_part
 from costspan.core.settle.entries import Node, Settled
 from costspan.core.settle.keys import OPERATION, RESPONSE, SPAN
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 
 def node_of(event: Event) -> Node:

@@ -9,7 +9,7 @@ from costspan.core.decide import RuleSet
 from costspan.core.join import Event
 from costspan.core.journal.records import POLICY_BOOKS, Policy, Restatement
 from costspan.core.prices import ChargeBook, Prices
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 
 class InForce(NamedTuple):

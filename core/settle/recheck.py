@@ -15,9 +15,9 @@ from costspan.core.settle.decisions import decisions_of
 from costspan.core.settle.draft import Draft
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.keys import keys_of_event
-from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.policy import Policies
 from costspan.core.settle.posting import target_of
+from costspan.core.settle.settlement import Settlement
 
 
 def events_wrong(settlement: Settlement, events: Collection[Settled]) -> Iterator[tuple[str, str]]:

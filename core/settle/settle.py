@@ -36,7 +36,6 @@ from costspan.core.settle.decisions import decisions_of
 from costspan.core.settle.draft import Draft, node_of
 from costspan.core.settle.entries import Posting, Settled
 from costspan.core.settle.keys import keys_of_event, waiting_keys_of
-from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.policy import Policies
 from costspan.core.settle.posting import (
     entries_of,
@@ -44,6 +43,7 @@ from costspan.core.settle.posting import (
     target_of,
     withdrawal_of,
 )
+from costspan.core.settle.settlement import Settlement
 
 EVENTS_PER_DECISION = 5000
 """So many dirty events are held at once: a new policy may dirty every event there is."""

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 from costspan.core.join import Event
 from costspan.core.join.precedence import SWEEP
 from costspan.core.schema import Observation
-from costspan.core.settle.ledger import Settlement
 from costspan.core.settle.settle import Report, settle
+from costspan.core.settle.settlement import Settlement
 
 Awaited = Literal["call", "batch"]
 """What an open event waits for: the end of a call, or a batch job, which takes a day."""
