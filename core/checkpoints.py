@@ -209,9 +209,7 @@ def unvouched(
     held = max((at for at, each in enumerate(closes) if hash_of(each) == known), default=-1)
     is_good = [verdict_on(each, keys) == "good" for each in closes]
     first = is_good.index(True) if True in is_good else 0
-    return [
-        each for at, each in enumerate(closes) if at > held and at >= first and not is_good[at]
-    ]
+    return [each for at, each in enumerate(closes) if at > held and at >= first and not is_good[at]]
 
 
 def broken_links(closes: Iterable[Close]) -> list[Close]:

@@ -9,7 +9,8 @@ import msgspec
 
 from costspan.core.journal import records, spool
 from costspan.core.journal.frames import read_frames
-from costspan.core.periods import month_of
+from costspan.core.money import format_usd
+from costspan.core.periods import NO_PERIOD, month_of
 from costspan.core.read.waiting import waiting
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import Ledger
@@ -68,7 +69,25 @@ def against_closing(
             f"{left.unknown:,} events of unknown cost in the period, {unpriced_threshold:,} are"
             " allowed (costspan report --unpriced lists them)"
         )
+    if timeless := _timeless(ledger):
+        found.append(timeless)
     return found
+
+
+def _timeless(ledger: Ledger) -> str:
+    """What the first close would seal in no month: it would be on no statement, ever."""
+    if ledger.closes():
+        return ""  # late truth goes to a month that is open
+    lines = list(ledger.roll_ups(posted_period=NO_PERIOD))
+    calls = sum(each.events for each in lines)
+    if not calls:
+        return ""
+    charge = format_usd(sum(each.charge for each in lines))
+    return (
+        f"{calls:,} calls that nobody gave a time, charged {charge} USD: they would be on no"
+        " statement (say when they were: ingest an observation with started_at or"
+        " effective_period for each)"
+    )
 
 
 def _waits(folder: Path, period: str) -> Iterator[str]:

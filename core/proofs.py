@@ -17,6 +17,7 @@ from costspan.core.settle.entries import Entry
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.merkle import Tree, canonical_posting, is_included
 
+_OWNERS_SHOWN = 10
 FORM = "costspan inclusion proof 1"
 _encode = msgspec.json.Encoder().encode
 
@@ -74,13 +75,15 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
         return self.is_vouched_for or not self.must_be_signed
 
 
-def prove(ledger: Ledger, name: str) -> list[Proof]:
+def prove(ledger: Ledger, name: str, tenant: str | None = None) -> list[Proof]:
     """A proof for each sealed entry of this number, or of the events of this name.
 
-    The sealed postings are read twice: to find the entries, and to build their paths.
+    Those of one tenant, where it is named. The sealed postings are read twice: to find the entries,
+    and to build their paths.
 
     Raises:
-        ProofError: if there is none, or the seal of one is broken.
+        ProofError: if there is none, if they are of several owners and none was named, or if the
+            seal of one is broken.
     """
     with ledger.snapshot():
         closes = ledger.closes()
@@ -92,7 +95,17 @@ def prove(ledger: Ledger, name: str) -> list[Proof]:
                 f"{name}: no sealed posting has this number, and no event of this name has one;"
                 f" what was posted after {closes[-1].period} is sealed by the next close"
             )
-        return _proofs(ledger, closes, found)
+        proofs = _proofs(ledger, closes, found)
+    owners = sorted({proof.entry.owner for proof in proofs})
+    if tenant is None and len(owners) > 1:
+        raise ProofError(
+            f"{name}: {len(owners)} owners bear it, and a proof shows whose it is: choose one with"
+            f" --tenant ({', '.join(owners[:_OWNERS_SHOWN])})"
+        )
+    chosen = [proof for proof in proofs if tenant in (None, proof.entry.owner)]
+    if not chosen:
+        raise ProofError(f"{name}: nothing that was sealed of it is {tenant}'s")
+    return chosen
 
 
 def _places(ledger: Ledger, closes: Sequence[Close], name: str) -> list[tuple[int, int]]:

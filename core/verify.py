@@ -84,7 +84,9 @@ def verify(
     with ledger.snapshot():
         if period is None:
             yield from _isolated("rows", lambda: _rows(ledger, tell))
-        yield from _isolated("checkpoints", lambda: checkpoints(ledger, keys, period, trusted, tell))
+        yield from _isolated(
+            "checkpoints", lambda: checkpoints(ledger, keys, period, trusted, tell)
+        )
         if period is None:
             yield from _isolated("roll-ups", lambda: _roll_ups(ledger))
             yield from _isolated("free postings", lambda: _free(ledger))

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from costspan.core.prices.units import UNIT_COMPONENTS
+from costspan.core.reconcile.naming import Rows
+from costspan.core.reconcile.recorded import Biller, biller_of
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger
@@ -34,13 +36,14 @@ class Measured(msgspec.Struct):
     """What only the events themselves tell, by tenant; one entry a tenant that did any of it.
 
     `tokens` are of every kind; `prefix` is the longest cached prompt prefix of one call (tokens);
-    `sessions` are different ones. `accounts` counts the events of each (provider, account).
+    `sessions` are different ones. `accounts` counts the events that each provider (its canonical
+    name) bills to each account, open ones too; "" is one that nobody named.
     """
 
     tokens: dict[str, int] = {}
     prefix: dict[str, int] = {}
     sessions: dict[str, int] = {}
-    accounts: dict[tuple[str, str], int] = {}
+    accounts: dict[Biller, int] = {}
 
 
 def own_costs(ledger: Ledger, period: str) -> dict[str, Own]:
@@ -61,14 +64,17 @@ def measured(ledger: Ledger, period: str, tell: Callable[[int], None] | None = N
     """One look at every event, one at a time; `tell` hears how many so far."""
     found = Measured({}, {}, {}, {})
     seen: set[int] = set()
+    rows = Rows(ledger)
     for number, each in enumerate(ledger.events(), 1):
         if tell is not None and number % _TELL_EVERY == 0:
             tell(number)
-        if each.decision is None or effective_of(each.event, each.decision)[0] != period:
+        if effective_of(each.event, each.decision)[0] != period:
+            continue
+        if (biller := biller_of(each, rows)) is not None:
+            found.accounts[biller] = found.accounts.get(biller, 0) + 1
+        if each.decision is None:
             continue
         facts = each.event.facts
-        account = (facts.provider or "", facts.provider_account or "")
-        found.accounts[account] = found.accounts.get(account, 0) + 1
         for owner in _owners(each):
             _add(found.tokens, owner, _tokens_of(facts, owner))
             prefix = sum((facts.usage or {}).get(component, 0) for component in _CACHED)

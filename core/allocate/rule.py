@@ -79,10 +79,14 @@ class PoolRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class WholeInvoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An account whose calls nobody records: its whole invoice is brought into pool `invoice`."""
+    """An account whose calls nobody records: its whole invoice is brought into pool `invoice`.
+
+    `known_as` are other names of the account: none of them may be on an event, either.
+    """
 
     source: str
     account: str = ""
+    known_as: tuple[str, ...] = ()
 
 
 class AllocationRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,7 +136,7 @@ class AllocationRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return msgspec.structs.replace(self, charged=True, every=every, pool=pools)
 
     def undone(self) -> AllocationRule:
-        """A rule that shares out nothing: what was shared out before is taken back."""
+        """A rule that shares out nothing: what was shared out or brought in is taken back."""
         return AllocationRule(name=f"{self.name} (undone)", every=_NEVER)
 
 

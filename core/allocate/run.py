@@ -27,8 +27,9 @@ from costspan.core.decide.decision import PLATFORM
 from costspan.core.journal.records import FreeKind, FreeLine, FreePostings
 from costspan.core.periods import is_period
 from costspan.core.settle.free import ADJUSTMENT, ALLOCATED, AMOUNT_PICO_MAX, free_postings
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
+from costspan.core.settle.settlement import Settlement
 
 LINES_MAX = 10_000
 """So many tenants stand in one record: a million of them are a hundred records, not one."""
@@ -124,11 +125,12 @@ def allocate_in(
     reason: str,
     now_ns: int,
     at_most: int | None = None,
+    tell: Callable[[int], None] = lambda posted: None,
 ) -> Allocated:
     """`allocate_period` in a transaction that is open already; without one nothing is posted.
 
-    `known` is what `measured_for` found. Whoever leaves the transaction with an error takes the
-    entries back with everything else in it.
+    `known` is what `measured_for` found; `tell` hears how many entries are posted so far. Whoever
+    leaves the transaction with an error takes the entries back with everything else in it.
 
     Raises:
         AllocationError: for a pool that cannot be shared so.
@@ -138,17 +140,20 @@ def allocate_in(
     allocations: list[Allocation] = []
     posted = 0
 
-    def post(records: Iterable[FreePostings]) -> int:
+    def post(records: Iterable[FreePostings]) -> None:
+        nonlocal posted
         if settlement is None:
-            return 0
-        return sum(settle(settlement, [], [record]).postings for record in records)
+            return
+        for record in records:
+            posted += settle(settlement, [], [record]).postings
+            tell(posted)
 
-    invoices = tuple(brought_in(ledger, period, each, known) for each in rule.invoice)
+    invoices = tuple(brought_in(ledger, period, rule, known))
     # One pool after another: what is at hand is one share a tenant, however many pools.
     for allocation in _allocations(ledger, period, rule, known, invoices):
-        posted += post(_records_of(allocation, rule, hand))
+        post(_records_of(allocation, rule, hand))
         allocations.append(allocation if at_most is None else allocation.largest(at_most))
-    posted += post(_records_of_invoices(invoices, hand))
+    post(_records_of_invoices(invoices, hand))
     return Allocated(
         period=period,
         rule=rule,
@@ -180,9 +185,9 @@ def _allocations(
 def _records_of_invoices(invoices: tuple[BroughtIn, ...], hand: _Hand) -> Iterator[FreePostings]:
     """What the books lack of the invoices."""
     for each in invoices:
-        if each.missing:
-            line = FreeLine(PLATFORM, ADJUSTMENT, POOL, "", "", each.missing, 0)
-            yield hand.record("invoice_adjust", [line], each.about)
+        for number, (cost, _) in enumerate(_pieces(each.missing, 0), 1):
+            line = FreeLine(PLATFORM, ADJUSTMENT, POOL, "", "", cost, 0)
+            yield hand.record("invoice_adjust", [line], {**each.about, "part": str(number)})
 
 
 def _records_of(

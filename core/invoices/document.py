@@ -38,7 +38,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         at: the moment (ns UTC) that the document speaks of: now, or when the file was written.
         provider: whose bill it is, where the document does not say; also picks among importers.
         period: YYYY-MM; of a file the only period to keep, of an API the one to ask for.
-        account: whose account, where the document does not say.
+        account: whose account, where the document does not say; it is of this one account then.
+        replaces: the document is all that its source has of the provider and the month: what was
+            kept of other accounts counts no longer.
         services: keep the lines of these services alone; none means all.
         base_url: another root of the API.
         key_env: the environment variable that holds the API's key, if not its usual one.
@@ -53,6 +55,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     provider: str | None = None
     period: str | None = None
     account: str = ""
+    replaces: bool = False
     services: tuple[str, ...] = ()
     base_url: str | None = None
     key_env: str | None = None

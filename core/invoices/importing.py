@@ -1,6 +1,7 @@
 """Keeping documents: name them by what they say, keep what is new, say what differs.
 
 All or nothing: a document is read to its end and checked before any of it is kept.
+Accounts that it no longer names, and the document before it did, get an empty version.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from costspan.core.invoices.document import (
     Order,
 )
 from costspan.core.invoices.invoice import CATEGORIES, Invoice, InvoiceLine
+from costspan.core.invoices.standing import superseded
 from costspan.core.invoices.store import InvoiceStore
 from costspan.core.periods import is_period
 
@@ -71,9 +73,9 @@ class _Key(NamedTuple):
 class _Draft:
     """What the first reading finds of one invoice."""
 
-    def __init__(self) -> None:
+    def __init__(self, currency: str = "") -> None:
         self.lines = 0
-        self.currency = ""
+        self.currency = currency
         self.is_provisional = False
         self.amounts: Counter[str] = Counter()
         self.content = hashlib.sha256()
@@ -101,6 +103,8 @@ def keep(
 ) -> list[Imported]:
     """Keep a document: an invoice for each provider, account and period it speaks of.
 
+    And an empty one for each account that it no longer names (see `standing`), last in the list.
+
     Args:
         store: where.
         document: what an importer brought.
@@ -112,21 +116,36 @@ def keep(
         InvoiceError: if it cannot be read or holds nothing; then nothing is kept.
         LedgerError: if the ledger cannot be written.
     """
+    drafts, notes = _read(document, order)
+    done = sum(draft.lines for draft in drafts.values())
+    # First: if it ends in between, nothing counts twice, and the next import does the rest.
+    emptied: list[Imported] = []
+    for each in superseded(store, document, order, drafts, notes):
+        key = _Key(each.provider, each.account, each.period)
+        draft = _Draft(each.currency)
+        emptied.append(_keep_one(store, document, order, key, draft, notes, by, at, done))
+    kept: list[Imported] = []
+    for key, draft in sorted(drafts.items()):
+        kept.append(_keep_one(store, document, order, key, draft, notes, by, at, done))
+        done += draft.lines
+    return [*kept, *emptied]
+
+
+def check(document: Document, order: Order) -> None:
+    """Read a document to its end, and keep nothing.
+
+    Raises:
+        InvoiceError: as `keep` would.
+    """
+    _read(document, order)
+
+
+def _read(document: Document, order: Order) -> tuple[dict[_Key, _Draft], Notes]:
     if len(document.raw) > RAW_BYTES_MAX:
         raise InvoiceError(
             f"the document has {len(document.raw):,} bytes, more than {RAW_BYTES_MAX:,}: import it"
             " in parts (of one account or one period)"
         )
-    drafts, notes = _read(document, order)
-    done = sum(draft.lines for draft in drafts.values())
-    kept: list[Imported] = []
-    for key, draft in sorted(drafts.items()):
-        kept.append(_keep_one(store, document, order, key, draft, notes, by, at, done))
-        done += draft.lines
-    return kept
-
-
-def _read(document: Document, order: Order) -> tuple[dict[_Key, _Draft], Notes]:
     notes = Notes()
     drafts: dict[_Key, _Draft] = {}
     for done, billed in enumerate(document.lines(notes), 1):
@@ -181,7 +200,8 @@ def _keep_one(
         currency=draft.currency,
         is_provisional=draft.is_provisional,
     )
-    kept = store.keep(invoice, _lines(document, key, id, order.tell, done), document.raw)
+    lines = _lines(document, key, id, order.tell, done) if draft.lines else ()
+    kept = store.keep(invoice, lines, document.raw)
     previous = versions[-1] if versions and not known else None
     return Imported(
         invoice=kept,

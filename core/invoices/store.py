@@ -32,6 +32,10 @@ class InvoiceStore(Protocol):
         """The latest version of each source, provider and account of a period."""
         ...
 
+    def documents(self, period: str) -> dict[str, str]:
+        """Invoice id -> SHA-256 (hex) of the document it was read from; every version."""
+        ...
+
     def lines(self, invoice_id: str) -> Iterator[InvoiceLine]:
         """The lines of an invoice in their order; none if there is no such invoice."""
         ...

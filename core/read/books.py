@@ -10,6 +10,7 @@ from costspan.core.invoices.invoice import Invoice
 from costspan.core.journal.records import FreePostings
 from costspan.core.money import format_usd, parse_usd
 from costspan.core.prices import PriceBook
+from costspan.core.read.directory import Directory
 from costspan.core.read.explain import Explanation, explain
 from costspan.core.read.free_entry import find_free, free_entry, headline_of_free
 from costspan.core.read.grouping import Grouping, Selection, check_period
@@ -87,13 +88,19 @@ class Books:
         period: str | None = None,
         since: int | None = None,
         until: int | None = None,
+        *,
+        directory: Directory | None = None,
     ) -> Sheet:
         """`totals`, with what the rows leave out and how it was come by.
+
+        With a directory also by `cost_centre` and `parent_tenant`, as it says for each amount's
+        period.
 
         Raises:
             ValueError: as `totals`.
         """
-        grouping = Grouping(tuple(by.split(",")) if isinstance(by, str) else tuple(by))
+        fields = tuple(by.split(",")) if isinstance(by, str) else tuple(by)
+        grouping = Grouping(fields, directory)
         with self.ledger.snapshot():
             return sheet_of(self.ledger, grouping, _selection(period, since, until))
 

@@ -41,6 +41,11 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True):
     about: dict[str, str] = {}
     recorded_at: int | None = None
 
+    @property
+    def above_by_hand(self) -> int:
+        """How much an adjustment by hand charges above its cost (pico-USD); 0 for other kinds."""
+        return max(0, -self.amounts.absorbed) if self.kind == "adjustment" else 0
+
     def plain(self) -> dict[str, Any]:
         """As plain JSON values; amounts are decimal strings of USD."""
         said = {name: getattr(self, name) for name in ("kind", "period", "pool", "id", "by")}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from costspan.core.money import format_usd
 from costspan.core.periods import is_period
+from costspan.core.read.directory import Directory
 from costspan.core.schema import FIELDS
 from costspan.core.settle.entries import Line, Settled
 from costspan.core.settle.free import LAST_DAY
@@ -17,6 +18,8 @@ from costspan.core.settle.posting import counts_at, day_of, effective_of
 LINE_FIELDS = ("owner", "bucket", "pool", "period", "day", "model")
 """Where an amount stands; `model` is the executed model, `period` the effective one."""
 DECISION_FIELDS = ("cause", "initiator", "outcome", "driver")
+DIRECTORY_FIELDS = ("cost_centre", "parent_tenant")
+"""What the tenant directory says of an owner; `parent` is another thing: that of an event."""
 LABEL = "label:"
 _NS_PER_DAY = 86_400 * 10**9
 _DAYS_END_NS = 2_932_897 * _NS_PER_DAY  # of the year 9999
@@ -85,30 +88,42 @@ class Group(msgspec.Struct):
 class Grouping:
     """The fields that the rows of a sheet are by.
 
+    Those of the directory are what it says of an owner on the last day of an amount's effective
+    period. `@platform` and `@unattributed` are in no directory: there they stand by themselves.
+
     Raises:
-        ValueError: for a field that does not exist.
+        ValueError: for a field that does not exist, or one of a directory that is not there.
     """
 
-    def __init__(self, fields: tuple[str, ...]) -> None:
+    def __init__(self, fields: tuple[str, ...], directory: Directory | None = None) -> None:
         fields = tuple("owner" if field == "tenant" else field for field in map(str.strip, fields))
         for field in fields:
-            known = field in (*LINE_FIELDS, *DECISION_FIELDS, *FIELDS) or (
+            if field in DIRECTORY_FIELDS and directory is None:
+                raise ValueError(f"{field} is of the tenant directory, and none is given here")
+            known = field in (*LINE_FIELDS, *DIRECTORY_FIELDS, *DECISION_FIELDS, *FIELDS) or (
                 field.startswith(LABEL) and len(field) > len(LABEL)
             )
             if not known:
                 raise ValueError(
                     f"there is no field {field!r} to group by: use {', '.join(LINE_FIELDS)},"
-                    f" {', '.join(DECISION_FIELDS)}, any field of the schema, or label:KEY"
+                    f" {', '.join(DIRECTORY_FIELDS)}, {', '.join(DECISION_FIELDS)}, any field of"
+                    " the schema, or label:KEY"
                 )
         self.fields = fields
-        self._values = [_value_of(field) for field in fields]
+        self._values = [_value_of(field, directory) for field in fields]
+        self._of_line = [_of_line(field, directory) for field in fields]
 
     @property
     def of_line(self) -> tuple[str, ...] | None:
-        """The fields as `Line` names them; None if a line does not have them all."""
-        if not set(self.fields) <= set(LINE_FIELDS):
+        """What must be known of a line, as `Line` names it; None if a line does not tell all."""
+        if not set(self.fields) <= {*LINE_FIELDS, *DIRECTORY_FIELDS}:
             return None
-        return tuple(map(_name_of, self.fields))
+        names = [name for field in self.fields for name in _names_of(field)]
+        return tuple(dict.fromkeys(names))
+
+    def key_of_line(self, said: Mapping[str, str]) -> Key:
+        """The row that a line belongs to, by what it says of each name in `of_line`."""
+        return tuple([value(said) for value in self._of_line])
 
     def key(self, each: Settled, line: Line) -> Key:
         """The row that an event belongs to on one of its lines."""
@@ -130,8 +145,33 @@ def _name_of(field: str) -> str:
     return "effective_period" if field == "period" else field
 
 
-def _value_of(field: str) -> Callable[[Settled, Line], str]:
+def _names_of(field: str) -> tuple[str, ...]:
+    return ("owner", "effective_period") if field in DIRECTORY_FIELDS else (_name_of(field),)
+
+
+def _of_line(field: str, directory: Directory | None) -> Callable[[Mapping[str, str]], str]:
+    """What reads a field off what is known of a line."""
+    if field in DIRECTORY_FIELDS and directory is not None:
+        said_by = directory
+        return lambda said: _placed(said_by, field, said["owner"], said["effective_period"])
+    name = _name_of(field)
+    return lambda said: said[name]
+
+
+def _placed(directory: Directory, field: str, owner: str, period: str) -> str:
+    if owner.startswith("@"):
+        return owner
+    entry = directory.at(owner, period + LAST_DAY)
+    if entry is None:
+        return ""
+    return (entry.cost_centre if field == "cost_centre" else entry.parent) or ""
+
+
+def _value_of(field: str, directory: Directory | None) -> Callable[[Settled, Line], str]:
     """What reads a field off an event on one of its lines, as text."""
+    if field in DIRECTORY_FIELDS and directory is not None:
+        said_by = directory
+        return lambda _, line: _placed(said_by, field, line.owner, line.effective_period)
     if field in LINE_FIELDS:
         name = _name_of(field)
         return lambda _, line: getattr(line, name) or ""

@@ -104,7 +104,8 @@ def of_lines(
     sums = Sums()
     groups: dict[Key, Group] = {}
     for (bucket, *rest), (cost, charge, events) in ledger.sums(("bucket", *names), **chosen):
-        group = groups.setdefault(tuple(rest), Group())
+        key = grouping.key_of_line(dict(zip(names, rest, strict=True)))
+        group = groups.setdefault(key, Group())
         group.cost += cost
         group.charge += charge
         group.events += events

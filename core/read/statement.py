@@ -33,6 +33,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
 
     `above` is what was charged on lines (a day of a model, direct or agent) where the charge is
     more than the cost, by model: at least so much, for a line may have calls below cost too.
+    `above_in` is the same by bucket, and of late ones by the month they belong to.
     `unknown` events of the month have no amount here: nobody knows what they cost.
     """
 
@@ -45,6 +46,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     pools: dict[str, Amounts] = {}
     above: dict[str, Amounts] = {}
+    above_in: dict[str, Amounts] = {}
     corrections: tuple[Correction, ...] = ()
 
     @property
@@ -74,8 +76,18 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def charged_above(self) -> int:
-        """How much of the charge is above the cost, at least (pico-USD)."""
+        """How much of the charge for calls is above their cost, at least (pico-USD)."""
         return -sum_of(self.above.values()).absorbed
+
+    @property
+    def above_by_hand(self) -> list[Correction]:
+        """The adjustments by hand that charge more than they cost."""
+        return [each for each in self.corrections if each.above_by_hand]
+
+    @property
+    def adjusted_above(self) -> int:
+        """How much these charge above their cost (pico-USD)."""
+        return sum(each.above_by_hand for each in self.above_by_hand)
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values; amounts are decimal strings of USD."""
@@ -96,6 +108,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
             "charged_above_cost": {
                 "at_least": format_usd(self.charged_above),
                 "by_model": _plain("model", self.above),
+                "by_hand": format_usd(self.adjusted_above),
             },
             "unknown_events": self.unknown,
         }
@@ -129,8 +142,15 @@ def statement_of(ledger: Ledger, tenant: str, period: str) -> Statement:
         unknown=ledger.unknown(tenant, period),
         pools=_by([each.line.pool or "" for each in shares], shares),
         above=_by([each.line.model for each in above], above),
+        above_in=_by([_part_of(each, period) for each in above], above),
         corrections=corrections_of(ledger, tenant, period, own, late),
     )
+
+
+def _part_of(each: RollUp, period: str) -> str:
+    """Which part of the statement a line of calls is in: a bucket, or the month it is late for."""
+    of_month = each.line.effective_period
+    return each.line.bucket if of_month == period else of_month
 
 
 def _by(names: Iterable[str], lines: Iterable[RollUp]) -> dict[str, Amounts]:

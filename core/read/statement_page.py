@@ -15,6 +15,7 @@ import msgspec
 from costspan.core.money import format_usd
 from costspan.core.read import words
 from costspan.core.read.amounts import CURRENCY, Amounts, sum_of
+from costspan.core.read.corrected import LATE
 from costspan.core.read.directory import Directory, Entry, last_day
 from costspan.core.read.statement import Statement, statement_of
 from costspan.core.settle.ledger import Ledger
@@ -187,6 +188,12 @@ def _grave(statement: Statement) -> list[tuple[str, str]]:
             f" provider's cost, among {calls} of {models}"
         )
         said.append(("bad", text))
+    if many := len(statement.above_by_hand):
+        text = (
+            f"ADJUSTED ABOVE COST: {words.dollars(statement.adjusted_above)} more than the"
+            f" provider's cost, in {words.counted(many, 'adjustment')} by hand"
+        )
+        said.append(("bad", text))
     if statement.unknown:
         verb = "is" if statement.unknown == 1 else "are"
         calls = words.counted(statement.unknown, "call")
@@ -242,9 +249,11 @@ KIND_WORDS = {
 def lines_of(page: StatementPage) -> list[dict[str, Any]]:
     """The statement line by line, as a spreadsheet wants it: amounts of `line`s but `total` add up.
 
-    Allocated amounts stand by pool, adjustments one by one.
+    Allocated amounts stand by pool, adjustments one by one. `charged_above_cost` is what the notes
+    say loudly: at least so much.
     """
     statement, entry = page.statement, page.entry
+    above = {name: -amounts.absorbed for name, amounts in statement.above_in.items()}
     head = {
         "tenant": statement.tenant,
         "name": page.name,
@@ -253,16 +262,24 @@ def lines_of(page: StatementPage) -> list[dict[str, Any]]:
         "period": statement.period,
     }
 
-    def line(kind: str, amounts: Amounts, **more: str | None) -> dict[str, Any]:
+    def line(
+        kind: str, amounts: Amounts, charged_above: int = 0, **more: str | None
+    ) -> dict[str, Any]:
         said = {"line": kind, "detail": None, "of_period": statement.period, **more}
         cost, charge = format_usd(amounts.cost), format_usd(amounts.charge)
         rest = {"currency": CURRENCY, "cost": cost, "charge": charge, "events": amounts.events}
+        rest["charged_above_cost"] = format_usd(charged_above)
         return {**head, "by": None, "reason": None, **said, **rest}
 
-    found = [line("direct", statement.direct), line("agent", statement.agent)]
+    found = [
+        line("direct", statement.direct, above.get("direct", 0)),
+        line("agent", statement.agent, above.get("agent", 0)),
+    ]
     found += [line("allocated", each, detail=pool) for pool, each in statement.pools.items()]
     for each in statement.corrections:
         more = {"of_period": each.period, "by": each.by, "reason": each.reason}
         detail = KIND_WORDS.get(each.kind, each.kind)
-        found.append(line("adjustment", each.amounts, detail=detail, **more))
-    return [*found, line("total", statement.total)]
+        charged_above = above.get(each.period, 0) if each.kind == LATE else each.above_by_hand
+        found.append(line("adjustment", each.amounts, charged_above, detail=detail, **more))
+    charged_above = statement.charged_above + statement.adjusted_above
+    return [*found, line("total", statement.total, charged_above)]

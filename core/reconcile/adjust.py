@@ -7,16 +7,18 @@ invoice, or late telemetry, only the difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+import msgspec
 
 from costspan.core.decide.decision import PLATFORM
 from costspan.core.journal.records import FreeLine, FreePostings
 from costspan.core.money import split
 from costspan.core.reconcile.billed import Billed
-from costspan.core.reconcile.compare import Reconciliation
+from costspan.core.reconcile.compare import TOGETHER, Reconciliation
 from costspan.core.reconcile.recorded import Recorded
 from costspan.core.reconcile.variance import Grain
-from costspan.core.settle.free import ADJUSTMENT, free_postings
+from costspan.core.settle.free import ADJUSTMENT, AMOUNT_PICO_MAX, free_postings
 from costspan.core.settle.ledger import Ledger
 
 POOL = "invoice"
@@ -32,14 +34,16 @@ def adjustments(
     by: str,
     reason: str,
     at: int,
+    disputed: Collection[Grain] = (),
     tell: Callable[[int], None] = lambda _: None,
 ) -> list[FreePostings]:
     """The records that bring the books to the invoices' usage; settle them. None if all agrees.
 
     Where the rule says that the ledger's totals count, there is nothing to adjust; nor for an
-    invoice in another currency.
+    invoice in another currency, nor for `disputed` grains: what they were adjusted by is taken
+    back.
     """
-    targets = _targets(ledger, found, tell)
+    targets = _targets(ledger, found, disputed, tell)
     records: list[FreePostings] = []
     scopes = targets.keys() | {
         scope
@@ -58,19 +62,42 @@ def adjustments(
             "method": rule.adjust,
             "rule": found.authority.sha256,
         }
-        for part in range(0, len(lines), _LINES_MAX):
+        for number, part in enumerate(_in_parts(lines), len(posted)):
             records.append(
                 free_postings(
                     kind="invoice_adjust",
                     period=found.period,
-                    lines=lines[part : part + _LINES_MAX],
-                    about={**about, "after": str(len(posted) + part // _LINES_MAX)},
+                    lines=part,
+                    about={**about, "after": str(number)},
                     by=by,
                     reason=reason,
                     recorded_at=at,
                 )
             )
     return records
+
+
+def _in_parts(lines: list[FreeLine]) -> Iterator[list[FreeLine]]:
+    """So many lines a record, and no more on a line than a posting holds.
+
+    The rest of such a line stands in a record after it: within one they would be added up again.
+    """
+    while lines:
+        held = [_with(line, _held(line.cost), _held(line.charge)) for line in lines]
+        for first in range(0, len(held), _LINES_MAX):
+            yield held[first : first + _LINES_MAX]
+        pairs = zip(lines, held, strict=True)
+        rest = (_with(line, line.cost - is_in.cost, line.charge - is_in.charge)
+                for line, is_in in pairs)  # fmt: skip
+        lines = [line for line in rest if line.cost or line.charge]
+
+
+def _held(pico: int) -> int:
+    return max(-AMOUNT_PICO_MAX, min(AMOUNT_PICO_MAX, pico))
+
+
+def _with(line: FreeLine, cost: int, charge: int) -> FreeLine:
+    return msgspec.structs.replace(line, cost=cost, charge=charge)
 
 
 def _scope(record: FreePostings) -> tuple[str, str] | None:
@@ -93,13 +120,16 @@ def _about(found: Reconciliation, provider: str, account: str) -> dict[str, str]
 
 
 def _targets(
-    ledger: Ledger, found: Reconciliation, tell: Callable[[int], None]
+    ledger: Ledger,
+    found: Reconciliation,
+    disputed: Collection[Grain],
+    tell: Callable[[int], None],
 ) -> dict[tuple[str, str], dict[Key, int]]:
     """Account -> what its lines should come to, all adjustments together."""
     missing = {
         case.grain: _money(case.billed) - _money(case.recorded)
         for case in found.cases
-        if case.grain.provider not in found.foreign
+        if case.grain.provider not in found.foreign and not _is_disputed(case.grain, disputed)
     }
     missing = {grain: money for grain, money in missing.items() if money}
     shared = {
@@ -116,6 +146,12 @@ def _targets(
             key = (owner, grain.day, grain.model)
             target[key] = target.get(key, 0) + pico
     return targets
+
+
+def _is_disputed(grain: Grain, disputed: Collection[Grain]) -> bool:
+    """By itself, or because what the small differences of its account come to is."""
+    together = Grain(grain.provider, grain.account, "", "", TOGETHER)
+    return grain in disputed or together in disputed
 
 
 def _money(side: Billed | Recorded | None) -> int:

@@ -107,12 +107,13 @@ def documents(store: InvoiceStore, period: str, sources: tuple[str, ...]) -> lis
     """The documents that count: of each account one of money and one of quantities.
 
     Where several sources bill one account, the first in order of precedence does; a source that
-    is not named comes after those that are.
+    is not named comes after those that are, and one that has nothing of the account after all.
     """
 
-    def place(invoice: Invoice) -> tuple[int, str]:
+    def place(invoice: Invoice) -> tuple[bool, int, str]:
         source = invoice.source.removesuffix(USAGE)
-        return (sources.index(source) if source in sources else len(sources), source)
+        is_empty = store.line(invoice.id, 0) is None
+        return (is_empty, sources.index(source) if source in sources else len(sources), source)
 
     money: dict[tuple[str, str], Invoice] = {}
     quantities: dict[tuple[str, str], Invoice] = {}

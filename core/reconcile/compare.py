@@ -164,18 +164,21 @@ def _chosen(
     adjustments: Iterable[FreePostings],
     provider: str | None,
 ) -> tuple[list[Document], list[Document]]:
-    """The documents to compare, and those that an allocation brought into the books whole."""
-    brought = {
-        (each.about.get("source"), each.about.get("account"))
-        for each in adjustments
-        if each.about.get("whole") == "yes"
-    }
+    """The documents to compare, and those that an allocation brought into the books whole.
+
+    One that was taken out again is compared like any other.
+    """
+    brought: dict[tuple[str | None, str | None], int] = {}
+    for each in adjustments:
+        if each.about.get("whole") == "yes":
+            key = (each.about.get("source"), each.about.get("account"))
+            brought[key] = brought.get(key, 0) + sum(line.cost for line in each.lines)
     found = billed.documents(ledger.invoices, period, rule.authority.sources)
     found = [each for each in found if provider in (None, each.provider)]
     whole = [
         each
         for each in found
-        if (each.invoice.source.removesuffix(billed.USAGE), each.invoice.account) in brought
+        if brought.get((each.invoice.source.removesuffix(billed.USAGE), each.invoice.account))
     ]
     return [each for each in found if each not in whole], whole
 

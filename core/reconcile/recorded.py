@@ -183,6 +183,30 @@ def tokens_of(usage: Mapping[str, int]) -> int:
     return sum(many for name, many in usage.items() if name not in UNIT_COMPONENTS)
 
 
+class Biller(NamedTuple):
+    """Who bills an event to which account: provider canonical, "" if nobody said who."""
+
+    provider: str
+    account: str
+
+
+def biller_of(each: Settled, rows: Rows) -> Biller | None:
+    """Who bills an event, as it says itself or by the row that priced it; None if nobody does."""
+    facts, decision = each.event.facts, each.decision
+    if facts.provider_billed is False or facts.cache == "exact":
+        return None
+    if decision is not None and not decision.is_money:
+        return None
+    name = facts.executed_model or facts.requested_model
+    if facts.kind in _NO_CALLS and not name and not facts.provider:
+        return None
+    provider = canonical_provider(facts.provider) or ""
+    if not provider and decision is not None and decision.price_row:
+        match = rows.match(decision.price_row)
+        provider = canonical_provider(match.row.provider if match else None) or ""
+    return Biller(provider, facts.provider_account or "")
+
+
 class Telemetry:
     """Reads the events of a period, and says of each where it stands."""
 
@@ -193,22 +217,15 @@ class Telemetry:
 
     def place_of(self, each: Settled) -> Place | None:
         """Where an event stands; None if it is of another period, or no provider bills it."""
-        facts, decision = each.event.facts, each.decision
-        period, day = effective_of(each.event, decision)
-        if period != self._period or facts.provider_billed is False or facts.cache == "exact":
+        period, day = effective_of(each.event, each.decision)
+        if period != self._period:
             return None
-        if decision is not None and not decision.is_money:
+        biller = biller_of(each, self._rows)
+        if biller is None:
             return None
+        facts = each.event.facts
         name = facts.executed_model or facts.requested_model
-        if facts.kind in _NO_CALLS and not name and not facts.provider:
-            return None
-        provider = canonical_provider(facts.provider) or ""
-        if not provider and decision is not None and decision.price_row:
-            match = self._rows.match(decision.price_row)
-            provider = canonical_provider(match.row.provider if match else None) or ""
-        return Place(
-            provider, facts.provider_account or "", day, self._models.named(name, provider)
-        )
+        return Place(*biller, day, self._models.named(name, biller.provider))
 
     def read(self, events: Iterable[Settled], tell: Callable[[int], None]) -> dict[Place, Recorded]:
         """What the events of the period add up to; `tell` how many were looked at so far."""

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from costspan.core.checkpoints import Key, hash_of, signed
 from costspan.core.journal.records import Close
 from costspan.core.periods import is_period, month_after, month_of
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.merkle import Tree, canonical_posting
 from costspan.core.settle.settle import settle
+from costspan.core.settle.settlement import Settlement
 
 POSTINGS_PER_TELL = 5000
 

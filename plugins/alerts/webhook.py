@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from http.client import HTTPMessage
+from http.client import HTTPException, HTTPMessage
 from typing import IO, TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -53,17 +53,17 @@ def variance_found(variance: Variance) -> None:
     from costspan.core.reconcile.variance import plain
 
     content = {"event": "variance_found", "variance": plain(variance)}
-    request = Request(
-        url,
-        data=json.dumps(content).encode(),
-        headers={"Content-Type": "application/json", "User-Agent": "costspan"},
-        method="POST",
-    )
     try:
+        request = Request(
+            url,
+            data=json.dumps(content).encode(),
+            headers={"Content-Type": "application/json", "User-Agent": "costspan"},
+            method="POST",
+        )
         with build_opener(_NoRedirect).open(request, timeout=TIMEOUT_SECONDS) as answer:
             answer.read(1)
     except HTTPError as error:
         error.close()
         raise WebhookError(f"{VARIABLE} answered {error.code}") from None
-    except OSError as error:
+    except (OSError, HTTPException, ValueError) as error:  # their texts may repeat the URL
         raise WebhookError(f"{VARIABLE} cannot be reached: {type(error).__name__}") from None

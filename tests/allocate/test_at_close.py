@@ -18,7 +18,8 @@ from costspan.core.allocate import (
 )
 from costspan.core.journal.records import Close
 from costspan.core.settle.close import CloseError, close_period
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.settlement import Settlement
 
 MONTH = "2026-11"
 NOW = at("2026-12-01")

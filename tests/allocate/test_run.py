@@ -21,7 +21,6 @@ from costspan.core.allocate import (
     allocate_period,
     load_rule,
 )
-from costspan.core.invoices.invoice import Invoice, InvoiceLine
 from costspan.core.journal.records import FreeLine
 from costspan.core.money import PICO, format_usd
 from costspan.core.read.books import Books
@@ -244,73 +243,6 @@ def test_a_pool_too_large_for_one_posting(ledger: Ledger) -> None:
     assert share[0] == share[1]
     assert Books(ledger).is_balanced()
     assert allocated(ledger, "charged = true").posted == 0
-
-
-def invoice_of(amount: int, provider: str = "acme-gpu", account: str = "org-9", **said: Any) -> Any:
-    fields: dict[str, Any] = {
-        "id": f"{amount:064x}", "source": "csv", "provider": provider, "account": account,
-        "period": MONTH, "version": 1, "imported_at": NOW, "by": "ann", "currency": "USD",
-        "is_provisional": False,
-    }  # fmt: skip
-    invoice = Invoice(**{**fields, **said})
-    line = InvoiceLine(
-        invoice=invoice.id, number=0, provider=provider, account=account, project=None, day="",
-        model=None, component="", tier=None, category="usage", requests=None, quantity=None,
-        unit=None, amount=amount, currency=invoice.currency, description="all of it",
-        is_provisional=invoice.is_provisional,
-    )  # fmt: skip
-    return invoice, [line], f"raw {amount}".encode()
-
-
-WHOLE = '[[invoice]]\nsource = "csv"\naccount = "org-9"\n'
-
-
-def test_a_whole_untagged_invoice_by_activity(ledger: Ledger) -> None:
-    ledger.invoices.keep(*invoice_of(usd("8")))
-    found = allocated(ledger, WHOLE)
-    assert rows(ledger)["@platform", "adjustment", "invoice"] == (usd("8"), 0)
-    assert rows(ledger)["@platform", "allocated", "invoice"] == (usd("-8"), 0)
-    assert rows(ledger)["acme", "allocated", "invoice"] == (usd("6"), 0)
-    assert [(each.amount, each.missing) for each in found.invoices] == [(usd("8"), usd("8"))]
-    assert allocated(ledger, WHOLE).posted == 0
-    ledger.invoices.keep(*invoice_of(usd("9")))  # the next version of it
-    allocated(ledger, WHOLE)
-    assert rows(ledger)["acme", "allocated", "invoice"] == (usd("6.75"), 0)
-    assert rows(ledger)["@platform", "adjustment", "invoice"] == (usd("9"), 0)
-    assert Books(ledger).is_balanced()
-
-
-@pytest.mark.parametrize(
-    ("kept", "said"),
-    [
-        (None, "no invoice of csv org-9"),
-        (invoice_of(1, currency="EUR"), "is in EUR"),
-        (invoice_of(1, is_provisional=True), "is provisional"),
-        (invoice_of(1, provider="openai"), "1 events of 2026-11 are of the account"),
-    ],
-)
-def test_an_invoice_that_cannot_be_brought_in(ledger: Ledger, kept: Any, said: str) -> None:
-    keep(ledger, call(8, provider="openai", provider_account="org-9"))
-    if kept:
-        ledger.invoices.keep(*kept)
-    before = rows(ledger)
-    with pytest.raises(AllocationError, match=said):
-        allocated(ledger, WHOLE)
-    assert rows(ledger) == before
-
-
-def test_an_invoice_that_was_reconciled_is_not_brought_in_again(ledger: Ledger) -> None:
-    invoice, lines, raw = invoice_of(usd("8"))
-    ledger.invoices.keep(invoice, lines, raw)
-    line = FreeLine("@platform", "adjustment", "invoice", "", "", usd("1"), 0)
-    record = free_postings(
-        kind="invoice_adjust", period=MONTH, lines=[line], about={"invoice": invoice.id},
-        by="bob", reason="variance", recorded_at=1,
-    )  # fmt: skip
-    with ledger.settling(1) as settlement:
-        settle(settlement, [], [record])
-    with pytest.raises(AllocationError, match="reconciled already"):
-        allocated(ledger, WHOLE)
 
 
 TENANTS = ("acme", "globex", "initech", "ünï")

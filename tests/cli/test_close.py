@@ -88,6 +88,16 @@ def test_what_stands_against_a_close_is_said_and_forcing_is_on_record(empty: Des
     assert (later.code, "2 events of closed months still" in later.out) == (0, True)
 
 
+def test_calls_without_a_time_would_be_on_no_statement(empty: Desk) -> None:
+    priced(empty, "a1")
+    priced(empty, "a2", started_at=None)
+    refused = closed(empty)
+    assert (refused.code, "1 calls that nobody gave a time" in refused.out) == (1, True)
+    when = {"attempt_id": "a2", "started_at": JANUARY}
+    assert empty.ingest([when]).code == 0
+    assert closed(empty).code == 0
+
+
 def test_the_threshold_may_be_a_setting(empty: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     priced(empty, "a1", executed_model="nobody-knows")
     for value, code in (("0", 1), ("-1", 2), ("many", 2), ("1", 0)):

@@ -324,3 +324,33 @@ def test_a_ledger_that_holds_nothing(empty: Desk) -> None:
     assert ran.code == 0
     assert "no events here yet" in ran.out
     assert "balanced" in ran.out
+
+
+def test_by_cost_centre(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = shop.run("report", "--by", "cost_centre")
+    assert (ran.code, ran.out) == (2, "")
+    assert "by cost_centre and parent_tenant needs a directory: --directory FILE" in ran.err
+    path = shop.folder / "tenants.csv"
+    path.write_text("tenant,parent,cost_centre\nacme,globex,CC-1\nglobex,,CC-1\n", "utf-8")
+    by = ("report", "--by", "cost_centre, parent_tenant", "--period", "2026-11")
+    found = shop.run(*by, "--directory", path, "--json").json
+    rows = {(row["cost_centre"], row["parent_tenant"]): row["cost"] for row in found["rows"]}
+    assert rows == {
+        ("", ""): "0.150000000000",
+        ("@platform", "@platform"): "0.000015000000",
+        ("@unattributed", "@unattributed"): "0.002500000000",
+        ("CC-1", "globex"): "0.014500000000",
+    }
+    monkeypatch.setenv("COSTSPAN_DIRECTORY", str(path))
+    lines = shop.run("report", "--by", "cost_centre").out.splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == [
+        "(none)",
+        "CC-1",
+        "@unattributed",
+        "@platform",
+    ]
+    rows = csv.DictReader(io.StringIO(shop.run("report", "--csv", "--by", "cost_centre").out))
+    assert {row["cost_centre"]: row["cost"] for row in rows}["CC-1"] == "0.021500000000"
+    path.write_text("tenant,parent\nacme,acme\n", "utf-8")
+    assert shop.run("report", "--by", "cost_centre").code == 2
+    assert shop.run("report").code == 0  # which asks for nothing of it

@@ -158,6 +158,36 @@ def test_a_reader_creates_no_ledger(run: Desk) -> None:
     assert not (run.folder / "ledger.db").exists()
 
 
+def test_an_import_that_is_refused_creates_no_ledger(run: Desk) -> None:
+    """A mistyped --ledger must not become one; a new one is said."""
+    bad, good = run.write("bad.json", bill(a="1")[:-4]), run.write("good.json", bill(a="1"))
+    assert run("import", bad)[0] == 2
+    assert run("import", run.write("worse.json", bill(a="NaN")))[0] == 2
+    assert not (run.folder / "ledger.db").exists()
+    assert "new ledger: " in run("import", good)[2]
+    assert "new ledger: " not in run("import", good)[2]
+
+
+def test_an_account_that_is_gone_is_said(run: Desk) -> None:
+    toml = b'[invoice]\nprovider="x"\ncurrency="EUR"\n[columns]\namount="a"\nday="d"\naccount="n"'
+    columns, day = run.write("c.toml", toml), "2026-11-05"
+    both = run.write("both.csv", table("adn", ("1", day, "A"), ("2", day, "B")))
+    one = run.write("one.csv", table("adn", ("3", day, "A")))
+    run("import", both, "--columns", columns)
+    code, out, _ = run("import", one, "--columns", columns)
+    assert (code, "account B  2026-11  version 2  0 lines" in out) == (0, True)
+    assert "which it does not name: an empty version takes the place" in out
+    refused = run("import", one, "--columns", columns, "--replace", "--account", "A")
+    assert (refused[0], "leave --account out" in refused[2]) == (2, True)
+    other = run.write("other.csv", table("adn", ("9", day, "C")))
+    assert "stay as they are" in run("import", other, "--columns", columns)[1]
+    assert run("import", other, "--columns", columns, "--replace")[0] == 0
+    found = json.loads(run("list", "--json")[1])["invoices"]
+    assert {each["account"]: each["amount"] for each in found if each["is_current"]} == {
+        "A": "0.000000000000", "B": "0.000000000000", "C": "9.000000000000",
+    }  # fmt: skip
+
+
 def test_a_key_is_never_shown(run: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-secret-1")
     arguments = ("import", "openai", "--period", "2020-01", "--base-url", "http://127.0.0.1:9")

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from costspan.core.decide import load_profile
-from costspan.core.journal.records import Assignment, Policy
+from costspan.core.journal.records import Assignment, FreeKind, FreeLine, Policy
+from costspan.core.money import PICO
 from costspan.core.prices import PriceBook
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
 from costspan.core.settle.close import close_period
+from costspan.core.settle.free import free_postings
 from costspan.core.settle.ledger import Ledger, open_url
 
 PRICES = PriceBook.from_table("list", {"gpt-4o": {"input": "2.50", "output": "10.00"}})
@@ -72,3 +74,16 @@ def call(number: int, day: str = "2026-11-05", **facts: Any) -> Observation:
 def close_month(ledger: Ledger, period: str) -> None:
     """Seal a month."""
     close_period(ledger, period, "ann", "month's end", at("2027-01-01"))
+
+
+def free(ledger: Ledger, kind: FreeKind, *lines: tuple[str, int, int], **said: Any) -> str:
+    """Post dollars of cost and charge to owners; returns the record's id."""
+    given = {"period": "2026-11", "reason": "so it was agreed", "about": {}, **said}
+    bucket = "allocated" if kind == "allocation" else "adjustment"
+    record = free_postings(
+        kind=kind, by="ann", recorded_at=at("2026-12-03"), **given,
+        lines=[FreeLine(o, bucket, kind, "", "", c * PICO, h * PICO) for o, c, h in lines],
+    )  # fmt: skip
+    with ledger.settling(1) as settlement:
+        settle(settlement, [], [record])
+    return record.id

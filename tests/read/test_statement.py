@@ -13,13 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from journals import GATEWAY, Journal, journals, opened
-from shelf import PRICES, at, call, close_month, keep, shelf
+from shelf import PRICES, at, call, close_month, free, keep, shelf
 
 from costspan.cli.statement import html_of
 from costspan.core.decide import load_profile
-from costspan.core.journal.records import Assignment, FreeKind, FreeLine, Policy, Restatement
+from costspan.core.journal.records import Assignment, Policy, Restatement
 from costspan.core.money import PICO, parse_usd
-from costspan.core.prices import PriceBook
 from costspan.core.read.books import Books
 from costspan.core.read.corrected import without
 from costspan.core.read.directory import Directory, Entry
@@ -27,16 +26,8 @@ from costspan.core.read.statement import NOTHING, Amounts, Statement
 from costspan.core.read.statement_page import lines_of, page_of
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
-from costspan.core.settle.free import free_postings
 from costspan.core.settle.ledger import Ledger
 
-FALLBACK = PriceBook.from_table(
-    "list",
-    {
-        "gpt-4o": {"input": "2.50", "output": "10.00"},
-        "gpt-4o-mini": {"input": "0.15", "output": "0.60"},
-    },
-)
 EXAMPLES = int(os.environ.get("COSTSPAN_TEST_EXAMPLES", "80"))
 
 
@@ -242,19 +233,6 @@ def test_it_reads_lines_of_this_tenant_and_no_event(tmp_path: Path) -> None:
     assert any("events_status (status=? AND about=?)" in plan for plan in plans)
 
 
-def free(ledger: Ledger, kind: FreeKind, *lines: tuple[str, int, int], **said: Any) -> str:
-    """Post dollars of cost and charge to owners; returns the record's id."""
-    given = {"period": "2026-11", "reason": "so it was agreed", "about": {}, **said}
-    bucket = "allocated" if kind == "allocation" else "adjustment"
-    record = free_postings(
-        kind=kind, by="ann", recorded_at=at("2026-12-03"), **given,
-        lines=[FreeLine(o, bucket, kind, "", "", c * PICO, h * PICO) for o, c, h in lines],
-    )  # fmt: skip
-    with ledger.settling(1) as settlement:
-        settle(settlement, [], [record])
-    return record.id
-
-
 def test_what_people_adjusted_is_named_and_adds_up() -> None:
     with closing(shelf()) as ledger:
         keep(ledger, call(1))
@@ -300,37 +278,6 @@ def test_what_comes_late_is_named_too() -> None:
     ]
     assert december.allocated == NOTHING
     assert december.total == december.adjusted == Amounts(3 * PICO, -5 * PICO, 1)
-
-
-def test_what_is_charged_above_cost_is_said() -> None:
-    cheap = {"requested_model": "gpt-4o", "executed_model": "gpt-4o-mini", "flat_cost": None}
-    with closing(shelf()) as ledger:
-        with ledger.settling(1) as settlement:
-            settlement.keep_price_book(FALLBACK)
-            rules = load_profile("billing").sha256
-            settle(settlement, [], [Policy(rules, (FALLBACK.sha256,), 1, "test")])
-        keep(ledger, call(1), call(2, usage={"input": 1_000_000}, **cheap))
-        found = statement(ledger)
-        page = page_of(ledger, "acme", "2026-11")
-    assert found.above == {"gpt-4o-mini": Amounts(150_000_000_000, 2_500_000_000_000, 1)}
-    assert found.charged_above == 2_350_000_000_000
-    said = (
-        "CHARGED ABOVE COST: at least 2.35 USD more than the provider's cost, among 1 call of"
-        " gpt-4o-mini"
-    )
-    assert page.notes[0] == ("bad", said)
-    assert found.plain()["charged_above_cost"]["at_least"] == "2.350000000000"
-
-
-def test_what_is_taken_back_late_is_not_charged_above_cost() -> None:
-    with closing(shelf()) as ledger:
-        keep(ledger, call(1, delivery="blocked"))
-        close_month(ledger, "2026-11")
-        with ledger.settling(1) as settlement:
-            settle(settlement, [], [Assignment("a000001", "globex", "ann", "not theirs", 1)])
-        found = statement(ledger, period="2026-12")
-    assert found.total == Amounts(-PICO, 0, -1)
-    assert (found.above, found.charged_above) == ({}, 0)
 
 
 def test_a_page_says_what_decided_and_what_is_not_known(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from month import PERIOD, USD, Said, at, bill, call, call_lines, keep, line, mon
 from costspan.core.invoices.invoice import InvoiceLine
 from costspan.core.journal.records import FreeLine
 from costspan.core.read.books import Books
-from costspan.core.reconcile import Authority, adjustments, reconcile
+from costspan.core.reconcile import Authority, Grain, adjustments, reconcile
 from costspan.core.reconcile.authority import parse
+from costspan.core.reconcile.compare import TOGETHER
 from costspan.core.settle.close import close_period
 from costspan.core.settle.free import free_postings
 from costspan.core.settle.ledger import Ledger
@@ -223,3 +224,34 @@ def test_causes_add_up_and_books_become_what_is_billed(
 def _usage(ledger: Ledger, invoice: str) -> int:
     found: list[InvoiceLine] = list(ledger.invoices.lines(invoice))
     return sum(each.amount for each in found if each.category == "usage")
+
+
+def test_a_difference_of_more_than_a_posting_holds_is_posted_in_parts(books: Ledger) -> None:
+    """An int64 of pico-USD ends at 9.2 million USD; a small line stands beside it."""
+    most = 2**63 - 1
+    keep(books, call(1), call(2, "2026-03-06", tenant="globex"))
+    bill(books, [line(amount=2 * most + 5), *call_lines("2026-03-06", calls=2)])
+    adjust(books, CHARGED)
+    assert cost(books, period=PERIOD) == 2 * most + 5 + 2 * CALL
+    assert adjusted(books)["acme"] == (2 * most + 5 - CALL,) * 2
+    assert adjusted(books)["globex"] == (CALL, CALL)
+    assert len(list(books.free_postings())) == 2
+    assert adjust(books, CHARGED, now=2) == 0
+    assert Books(books).is_balanced()
+
+
+def test_what_is_disputed_is_left_out_and_what_was_posted_of_it_taken_back(books: Ledger) -> None:
+    keep(books, call(1), call(2, "2026-03-06"))
+    bill(books, [*call_lines(calls=2), *call_lines("2026-03-06", calls=3)])
+    found = reconcile(books, PERIOD)
+    (day,) = {each.grain for each in found.variances if each.grain.day == "2026-03-06"}
+    adjust(books)
+    assert cost(books, period=PERIOD) == 5 * CALL
+    hand: dict[str, Any] = {"by": "ann", "reason": "disputed", "at": 2, "disputed": {day}}
+    keep(books, *adjustments(books, reconcile(books, PERIOD), **hand))
+    assert cost(books, period=PERIOD) == 3 * CALL
+    assert adjustments(books, reconcile(books, PERIOD), **{**hand, "at": 3}) == []
+    together = Grain(day.provider, day.account, "", "", TOGETHER)
+    hand["disputed"] = {together}
+    keep(books, *adjustments(books, reconcile(books, PERIOD), **hand))
+    assert cost(books, period=PERIOD) == 2 * CALL

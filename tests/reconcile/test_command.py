@@ -16,6 +16,7 @@ from month import PERIOD, USD, bill, call, call_lines, keep, line, month
 
 from costspan.cli import main
 from costspan.core import counters, hooks
+from costspan.core.reconcile import Variance, reconcile
 from costspan.core.settle.ledger import Ledger
 from costspan.plugins.alerts import webhook
 
@@ -114,6 +115,37 @@ def test_a_disputed_variance_is_reviewed_and_an_open_one_is_not(late: Desk) -> N
     assert late.run(*review, "open").code == 3
 
 
+def test_what_is_disputed_is_not_adjusted_and_it_is_said(late: Desk) -> None:
+    ids = [each["id"] for each in late.plain()["variances"] if each["stands"]]
+    late.run("--review", *ids, "--by", "ann", "--note", "n", "--state", "disputed")
+    ran = late.run("--adjust", "--by", "ann", "--reason", "march")
+    assert "1 difference not adjusted: disputed by a review" in ran.err
+    assert "nothing to adjust" in ran.out
+    assert {each["state"] for each in late.plain()["variances"] if each["id"] in ids} == {
+        "disputed"
+    }
+
+
+def test_an_account_that_nobody_knows_is_said(late: Desk) -> None:
+    ran = late.run("--account", "typo")
+    assert (ran.code, "no account 'typo' in the invoices or the books" in ran.err) == (3, True)
+    assert late.run("--account", "").code == 3
+    assert "5.000000000000" in late.run("--account", "").out
+
+
+def test_an_escape_sequence_of_an_invoice_reaches_no_terminal(desk: Desk) -> None:
+    ledger = desk.open()
+    evil = "x\x1b[31m\u202e"
+    keep(ledger, call(1))
+    bill(ledger, [*call_lines(), line(model=evil, amount=USD, project=evil, description=evil)])
+    ledger.close()
+    for form in ((), ("--all",), ("--json",)):
+        ran = desk.run(*form)
+        assert ran.code == 3
+        assert "\x1b" not in ran.out
+        assert "\u202e" not in ran.out
+
+
 def test_adjusting_brings_the_books_to_the_invoice_and_reviews(late: Desk) -> None:
     ran = late.run("--adjust", "--by", "ann", "--reason", "march")
     assert ran.code == 0
@@ -210,3 +242,19 @@ def test_an_alert_that_is_not_taken_is_said_counted_and_sent_again(
 
 def test_without_a_url_nothing_is_sent(late: Desk) -> None:
     assert late.run().code == 3
+
+
+def test_a_malformed_url_is_not_repeated(late: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("https://hooks.test/T0SECRET x", "http://[T0SECRET/", "http://h:T0SECRET/"):
+        monkeypatch.setenv(webhook.VARIABLE, url)
+        with pytest.raises(webhook.WebhookError, match="cannot be reached") as raised:
+            webhook.variance_found(flagged(late))
+        assert "T0SECRET" not in str(raised.value)
+        assert raised.value.__suppress_context__
+
+
+def flagged(desk: Desk) -> Variance:
+    ledger = desk.open()
+    found = reconcile(ledger, PERIOD).variances[0]
+    ledger.close()
+    return found

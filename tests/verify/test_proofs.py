@@ -44,6 +44,19 @@ def test_an_event_is_proved_with_all_it_sealed(ledger: Ledger) -> None:
     assert {proof.entry.event_id for proof in prove(ledger, "req-1")} == {"a1"}
 
 
+def test_a_proof_shows_one_owner(tmp_path: Path) -> None:
+    with closing(fresh(tmp_path / "ledger.db")) as ledger:
+        keep(ledger, call(1, members={"acme": 1, "globex": 2}))
+        close_period(ledger, "2026-02", "ann", "month's end", NOW)
+        with pytest.raises(ProofError, match=r"2 owners bear it.*--tenant \(acme, globex\)"):
+            prove(ledger, "a1")
+        (proof,) = prove(ledger, "a1", "globex")
+        assert proof.entry.owner == "globex"
+        assert b"acme" not in msgspec.json.encode(proof)
+        with pytest.raises(ProofError, match="nothing that was sealed of it is initech's"):
+            prove(ledger, "a1", "initech")
+
+
 @pytest.mark.parametrize("name", ["9999999", "nobody", "a32", "9" * 30])
 def test_what_is_not_sealed_is_not_proved(ledger: Ledger, name: str) -> None:
     with pytest.raises(ProofError, match="no sealed posting"):

@@ -81,6 +81,11 @@ class SqliteInvoices:
         }
         return list(latest.values())
 
+    def documents(self, period: str) -> dict[str, str]:
+        """Invoice id -> SHA-256 of the document it was read from."""
+        sql = "SELECT id, document FROM invoices WHERE period = ?"
+        return dict(self._connection.execute(sql, (period,)).fetchall())
+
     def lines(self, invoice_id: str) -> Iterator[InvoiceLine]:
         """The lines of an invoice in their order."""
         for row in self._connection.execute(f"{_LINE} ORDER BY number", (invoice_id,)):

@@ -29,14 +29,17 @@ from costspan.core.allocate import (
     Allocated,
     AllocationError,
     AllocationRule,
-    allocate_period,
+    allocate_in,
     load_rule,
+    measured_for,
 )
 from costspan.core.allocate.plan import Allocation
 from costspan.core.money import PICO, format_usd, round_half_even
 from costspan.core.settle.free import FreePostingError
+from costspan.core.settle.ledger import Ledger
 
 _SHOWN_MAX = 20
+_LEASE_SECONDS = 30
 _COLUMNS = ("pool", "method", "tenant", "weight", "unit", "share", "charge", "more", "more_charge")
 
 
@@ -52,7 +55,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=METHODS, help="this method for every pool of the rule")
     parser.add_argument("--charged", action="store_true", help="tenants pay for their shares")
     parser.add_argument(
-        "--undo", action="store_true", help="take back whatever was allocated in this period"
+        "--undo",
+        action="store_true",
+        help="take back whatever was allocated in this period, and whole invoices brought in",
     )
     parser.add_argument("--dry-run", action="store_true", help="say it, and post nothing")
     parser.add_argument("--by", default="", metavar="NAME", help="whose hand this is")
@@ -74,20 +79,8 @@ def run(options: argparse.Namespace) -> int:
     month = period(options.period)
     rule = _rule(options)
     with open_books(settings) as books:
-        many = books.ledger.counts("events")["events"]
         try:
-            with progress("measuring", "events", many) as tell:
-                found = allocate_period(
-                    books.ledger,
-                    month,
-                    rule,
-                    by=options.by,
-                    reason=options.reason,
-                    now_ns=time.time_ns(),
-                    tell=tell,
-                    dry_run=options.dry_run,
-                    at_most=None if options.all or options.json or options.csv else _SHOWN_MAX,
-                )
+            found = _allocated(books.ledger, month, rule, options)
         except (AllocationError, FreePostingError) as error:
             raise UsageError(str(error)) from error
         if options.json or options.csv:
@@ -101,6 +94,25 @@ def run(options: argparse.Namespace) -> int:
             page.line(f"ledger {books.url}, period {month}, rule {rule.name}", "dim")
             _print(page, found, options)
     return OK
+
+
+def _allocated(
+    ledger: Ledger, month: str, rule: AllocationRule, options: argparse.Namespace
+) -> Allocated:
+    """`allocate_period` in its two parts: each may be long, so each shows its progress."""
+    events = ledger.counts("events")["events"]
+    with progress("measuring", "events", events) as tell:
+        known = measured_for(ledger, month, rule, tell)
+    with (
+        progress("posting", "entries") as tell,
+        ledger.snapshot() if options.dry_run else ledger.settling(_LEASE_SECONDS) as settlement,
+    ):
+        return allocate_in(
+            ledger, settlement, month, rule, known,
+            by=options.by, reason=options.reason, now_ns=time.time_ns(),
+            at_most=None if options.all or options.json or options.csv else _SHOWN_MAX,
+            tell=tell,
+        )  # fmt: skip
 
 
 def read_rule(path: str | None) -> AllocationRule:
@@ -138,7 +150,7 @@ def plain(found: Allocated, *, dry_run: bool) -> dict[str, Any]:
         "posted": found.posted,
         "invoices": [
             {"invoice": each.said, "amount": format_usd(each.amount)}
-            | {"brought_in": format_usd(each.missing)}
+            | {"brought_in": format_usd(each.missing), "note": each.note or None}
             for each in found.invoices
         ],
         "pools": [_plain_pool(each) for each in found.allocations],
@@ -199,6 +211,9 @@ def _rows(found: Allocated) -> Iterator[tuple[object, ...]]:
 def _print(page: Page, found: Allocated, options: argparse.Namespace) -> None:
     for invoice in found.invoices:
         page.line(f"invoice {invoice.said}: {format_usd(invoice.amount)} USD, of no known call")
+        if invoice.note:
+            taken = f"{format_usd(-invoice.missing)} USD taken out; " if invoice.missing < 0 else ""
+            page.line(f"  {taken}{invoice.note}", "bold yellow")
     if not found.allocations:
         page.line(f"nothing to allocate: the platform bore nothing in {found.period}")
     for each in found.allocations:

@@ -17,7 +17,7 @@ from costspan.core.read.corrections import Entry
 from costspan.core.read.explain import Explained, Explanation
 from costspan.core.settle import Report, settle
 from costspan.core.settle.corrections import names_of
-from costspan.core.settle.ledger import Settlement
+from costspan.core.settle.settlement import Settlement
 
 _IDS_TOLD_MAX = 8
 

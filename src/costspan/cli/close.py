@@ -26,7 +26,8 @@ from costspan.core.settle.close import (
     check_still_open,
     close_period,
 )
-from costspan.core.settle.ledger import Ledger, Settlement
+from costspan.core.settle.ledger import Ledger
+from costspan.core.settle.settlement import Settlement
 
 if TYPE_CHECKING:
     from costspan.core.allocate import Allocated
@@ -88,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
         def before_seal(settlement: Settlement) -> None:
             if share_out is not None:
-                posted.append(share_out(settlement).posted)
+                with progress("sharing out", "entries") as tell:
+                    posted.append(share_out(settlement, tell).posted)
 
         try:
             with progress("sealing", "postings") as tell:
@@ -118,7 +120,7 @@ def _refused(options: argparse.Namespace, month: str, found: list[str]) -> int:
 
 def _allocation(
     ledger: Ledger, month: str, options: argparse.Namespace, hand: tuple[str, str], at: int
-) -> Callable[[Settlement], Allocated] | None:
+) -> Callable[[Settlement, Callable[[int], None]], Allocated] | None:
     """What shares out the pools in the transaction of the close; None if it was not asked for.
 
     The rule is read, and the events are measured, before anything is held.
@@ -135,9 +137,10 @@ def _allocation(
     with progress("measuring", "events") as tell:
         known = measured_for(ledger, month, rule, tell)
     by, reason = hand
-    return lambda settlement: allocate_in(
-        ledger, settlement, month, rule, known, by=by, reason=reason, now_ns=at, at_most=0
-    )
+    return lambda settlement, tell: allocate_in(
+        ledger, settlement, month, rule, known,
+        by=by, reason=reason, now_ns=at, at_most=0, tell=tell,
+    )  # fmt: skip
 
 
 def _warnings(ledger: Ledger, month: str) -> list[str]:

@@ -7,7 +7,7 @@ import getpass
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +30,15 @@ from costspan.cli.printing import (
 )
 from costspan.cli.progress import progress
 from costspan.cli.settings import open_books, reader_settings_of
-from costspan.core.invoices.document import RAW_BYTES_MAX, InvoiceError, Order
-from costspan.core.invoices.importing import Imported, documents_of, keep
+from costspan.core.config import Config
+from costspan.core.invoices.document import RAW_BYTES_MAX, Document, InvoiceError, Order
+from costspan.core.invoices.importing import Imported, check, documents_of, keep
 from costspan.core.invoices.invoice import Invoice, InvoiceLine
 from costspan.core.invoices.store import InvoiceStore
+from costspan.core.ledger_errors import LedgerMissing
 from costspan.core.money import format_usd
 from costspan.core.read.books import NotFound
-from costspan.core.settle.ledger import open_url
+from costspan.core.settle.ledger import Ledger, open_url
 
 _ID_SHOWN: Final = 12
 _LINE_FIELDS = tuple(name for name in InvoiceLine.__struct_fields__ if name != "invoice")
@@ -75,6 +77,12 @@ def _import_arguments(parser: argparse.ArgumentParser) -> None:
     add("--provider", metavar="NAME", help="who bills, where a file does not say it")
     add("--period", metavar="YYYY-MM", help="the month to ask for; of a file, the only one to keep")
     add("--account", metavar="NAME", default="", help="whose bill, where a file does not say it")
+    add(
+        "--replace",
+        action="store_true",
+        help="the document is all there is of its provider and month: what was kept of accounts"
+        " that it does not name counts no longer",
+    )
     add("--service", metavar="NAME", action="append", help="of a cloud's bill, this service alone")
     add("--columns", metavar="FILE", type=Path, help="TOML: what the columns of a CSV file mean")
     add("--base-url", metavar="URL", help="another root of the API")
@@ -92,16 +100,22 @@ def run(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     settings = reader_settings_of(options)
+    if options.replace and options.account:
+        raise UsageError("--replace is about every account: leave --account out")
     orders = [_order(options, place) for place in options.source]
     by = options.by or getpass.getuser()
     kept: list[Imported] = []
-    with closing(open_url(settings.ledger_url, create=True)) as ledger:
+    with ExitStack() as stack:
+        ledger: Ledger | None = None
         for order in orders:
             unit = "pages" if order.raw is None else "lines read and kept"
             try:
                 with progress(f"importing {order.place}", unit) as tell:
                     told = msgspec.structs.replace(order, tell=tell)
                     for document in documents_of(told):
+                        if ledger is None:
+                            ledger = _opened(settings, document, told)
+                            stack.callback(ledger.close)
                         kept += keep(ledger.invoices, document, told, by=by, at=time.time_ns())
             except InvoiceError as error:
                 before = f" ({counted(len(kept), 'invoice')} before it stay kept)" if kept else ""
@@ -115,6 +129,16 @@ def _import(options: argparse.Namespace) -> int:
         for each in kept:
             imported.print_one(page, each)
     return OK
+
+
+def _opened(settings: Config, document: Document, order: Order) -> Ledger:
+    """The ledger; a new one is only made once there is something good to keep."""
+    try:
+        return open_url(settings.ledger_url, create=False)
+    except LedgerMissing:
+        check(document, order)
+        to_stderr(f"new ledger: {settings.ledger_url}")
+        return open_url(settings.ledger_url, create=True)
 
 
 def _order(options: argparse.Namespace, place: str) -> Order:
@@ -140,6 +164,7 @@ def _order(options: argparse.Namespace, place: str) -> Order:
         provider=options.provider,
         period=None if options.period is None else period(options.period),
         account=options.account,
+        replaces=options.replace,
         services=tuple(options.service or ()),
         base_url=options.base_url,
         key_env=options.key_env,

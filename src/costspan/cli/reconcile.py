@@ -10,13 +10,13 @@ from typing import Any
 from costspan.cli import reconciled
 from costspan.cli.exits import NOT_FOUND, OK, VARIANCE, UsageError
 from costspan.cli.moments import period
-from costspan.cli.printing import Page, print_csv, print_json, to_stderr
+from costspan.cli.printing import Page, counted, print_csv, print_json, shown, to_stderr
 from costspan.cli.progress import progress
 from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core import hooks
 from costspan.core.invoices.invoice import STATES, Review
 from costspan.core.prices.names import canonical_provider
-from costspan.core.read.books import Books
+from costspan.core.read.books import Books, NotFound
 from costspan.core.reconcile import (
     Authority,
     Reconciliation,
@@ -71,6 +71,11 @@ def run(options: argparse.Namespace) -> int:
                 f"no invoice of {month} is kept in {books.url}: costspan invoices import brings one"
             )
             return NOT_FOUND
+        if not _has_account(found, options.account):
+            raise NotFound(
+                f"no account {shown(options.account)!r} in the invoices or the books of {month}:"
+                " costspan reconcile without --account names them"
+            )
         store = books.ledger.invoices
         news = announce(store, found.variances, time.time_ns())
         if options.review:
@@ -139,6 +144,12 @@ def _compare(
         )
 
 
+def _has_account(found: Reconciliation, account: str | None) -> bool:
+    """Whether either side knows the account that was asked for."""
+    billed = {each.invoice.account for each in (*found.documents, *found.whole)}
+    return account is None or account in billed or bool(found.totals)
+
+
 def _adjust(books: Books, month: str, rule: Authority, options: argparse.Namespace) -> int:
     """Post what is missing; what it settles is reviewed thereby. Returns how many records.
 
@@ -147,17 +158,25 @@ def _adjust(books: Books, month: str, rule: Authority, options: argparse.Namespa
     ledger, now_ns = books.ledger, time.time_ns()
     with ledger.settling(_WAIT_SECONDS) as settlement:
         found = _compare(books, month, rule, options)
+        said = reviewed(ledger.invoices, found.period, found.variances)
+        disputed = {
+            each.grain
+            for each in found.variances
+            if each.what in _COMPARED and said.state(each) == "disputed"
+        }
         with progress("adjusting", "events", ledger.counts("events")["events"]) as tell:
             records = adjustments(
-                ledger, found, by=options.by, reason=options.reason, at=now_ns, tell=tell
-            )
+                ledger, found, by=options.by, reason=options.reason, at=now_ns,
+                disputed=disputed, tell=tell,
+            )  # fmt: skip
         settle(settlement, [], records)
+    if disputed:
+        to_stderr(f"{counted(len(disputed), 'difference')} not adjusted: disputed by a review")
     if any(each.invoice.is_provisional for each in found.documents):
         to_stderr("an invoice is still provisional: import it again later, and adjust again")
-    said = reviewed(ledger.invoices, found.period, found.variances)
     for variance in found.variances:
-        rule = found.authority.rule(variance.grain.provider, variance.grain.account)
-        if said.stands(variance) and variance.what in _COMPARED and rule.totals == "provider":
+        terms = found.authority.rule(variance.grain.provider, variance.grain.account)
+        if said.stands(variance) and variance.what in _COMPARED and terms.totals == "provider":
             note = f"adjusted: {options.reason}"
             ledger.invoices.keep_review(
                 Review(variance=variance.id, state="resolved", by=options.by, note=note, at=now_ns)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from costspan.cli.printing import Block, Column, Page, amount, counted, joined, text_of
+from costspan.cli.printing import Block, Column, Page, amount, counted, joined, shown, text_of
 from costspan.core.money import format_usd
 from costspan.core.reconcile import Grain, Reconciliation, Reviewed, Total, Variance
 from costspan.core.reconcile import plain as plain_variance
@@ -102,16 +102,16 @@ def show(page: Page, found: Reconciliation, said: Reviewed, *, everything: bool)
     for total in found.totals:
         _show_total(page, total)
     grains = {each.grain for each in found.variances if everything or _is_shown(each, said)}
-    shown = [each for each in found.variances if each.grain in grains]
-    if shown:
+    chosen = [each for each in found.variances if each.grain in grains]
+    if chosen:
         page.line()
-        page.tree([_block(each, said) for each in _by_grain(shown)])
+        page.tree([_block(each, said) for each in _by_grain(chosen)])
     if everything:
         for review in said.gone:
             page.line(
                 f"gone  {review.variance}  {review.state} by {review.by}: {review.note}", "dim"
             )
-    _end(page, found, said, len(found.variances) - len(shown))
+    _end(page, found, said, len(found.variances) - len(chosen))
 
 
 def _by_grain(variances: Sequence[Variance]) -> list[list[Variance]]:
@@ -140,7 +140,7 @@ def _documents(page: Page, found: Reconciliation) -> None:
 def _show_total(page: Page, total: Total) -> None:
     name = " ".join(part for part in (total.provider, total.account) if part)
     page.line()
-    page.line(Text(f"{name}: the {total.counts}'s total counts", "bold"))
+    page.line(f"{name}: the {total.counts}'s total counts", "bold")
     columns = [
         Column("what"),
         *(Column(name, True) for name in ("books", "invoice", "difference", "unexplained")),
@@ -176,7 +176,7 @@ def _block(many: Sequence[Variance], said: Reviewed) -> Block:
     """The variances of one grain: what differs, then why, each cause once with all its amounts."""
     grain = many[0].grain
     place = (grain.day or "the month", grain.account, grain.model, grain.item)
-    head = joined(*(Text(part, "bold") for part in place if part))
+    head = joined(*(Text(shown(part), "bold") for part in place if part))
     lines = [(each.what, _difference(each, said)) for each in many]
     causes: dict[tuple[str, str], list[tuple[Variance, Cause]]] = {}
     for each in many:
@@ -225,9 +225,9 @@ def _cause(found: Sequence[tuple[Variance, Cause]]) -> Text:
 
 
 def _named(what: str, names: Sequence[str], many: int) -> str:
-    shown = names[:_IDS_SHOWN]
-    more = f" and {many - len(shown):,} more" if many > len(shown) else ""
-    return f" [{what} {', '.join(shown)}{more}]"
+    first = names[:_IDS_SHOWN]
+    more = f" and {many - len(first):,} more" if many > len(first) else ""
+    return f" [{what} {', '.join(first)}{more}]"
 
 
 def _amount(variance: Variance, value: int) -> Text:

@@ -22,16 +22,17 @@ from costspan.cli.printing import (
     text_of,
     to_stderr,
 )
-from costspan.cli.settings import open_books, reader_settings_of
+from costspan.cli.settings import directory_of, open_books, reader_settings_of
 from costspan.core.money import format_usd, parse_usd
 from costspan.core.read.books import Books
-from costspan.core.read.grouping import Selection
+from costspan.core.read.grouping import DIRECTORY_FIELDS, Selection
 from costspan.core.read.sheet import Sheet
 from costspan.core.read.waiting import Waiting, waiting
 
 _BY = "owner,bucket"
 _AMOUNTS = ("cost", "charge", "events")
 _IN_ORDER_OF_TIME = ("day", "period", "started_at", "ended_at", "effective_period")
+_OF_OWNERS = ("owner", *DIRECTORY_FIELDS)
 _BAR_CELLS = 12
 _BAR_CELLS_MIN = 4
 _GAP_CELLS = 2
@@ -42,8 +43,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         metavar="FIELDS",
-        help="owner, bucket, pool, day, period, model, cause, outcome, any field of the schema or"
-        f" label:KEY; several with commas (default: {_BY}; with --spikes one more dimension)",
+        help="owner, bucket, pool, day, period, model, cause, outcome, any field of the schema,"
+        " label:KEY, or cost_centre or parent_tenant of the directory; several with commas"
+        f" (default: {_BY}; with --spikes one more dimension)",
+    )
+    parser.add_argument(
+        "--directory", metavar="FILE", help="TOML or CSV of tenants: their parents, cost centres"
     )
     parser.add_argument("--period", metavar="YYYY-MM", help="an effective period (UTC)")
     parser.add_argument("--since", metavar="DATE", help="of this moment or later (UTC)")
@@ -82,8 +87,14 @@ def run(options: argparse.Namespace) -> int:
         if options.unattributed or options.unpriced:
             return unpriced.run(books, selection, options)
         fields = tuple(field.strip() for field in (options.by or _BY).split(","))
+        directory = directory_of(options, settings) if _is_placed(fields) else None
+        if _is_placed(fields) and directory is None:
+            raise UsageError(
+                f"by {' and '.join(DIRECTORY_FIELDS)} needs a directory: --directory FILE, or the"
+                " setting"
+            )
         try:
-            found = books.sheet(fields, *selection)
+            found = books.sheet(fields, *selection, directory=directory)
         except ValueError as error:
             raise UsageError(str(error)) from error
         if "user" in fields and not options.pseudonyms:
@@ -125,6 +136,11 @@ def _selection(options: argparse.Namespace) -> Selection:
     if since is not None and until is not None and since >= until:
         raise UsageError("--since must be before --until")
     return Selection(None if options.period is None else period(options.period), since, until)
+
+
+def _is_placed(fields: tuple[str, ...]) -> bool:
+    """Whether the rows are by what the directory says."""
+    return any(field in DIRECTORY_FIELDS for field in fields)
 
 
 def _with_names(found: Sheet, books: Books) -> Sheet:
@@ -171,7 +187,8 @@ class _Report:
                 prefix = tuple(row[name] for name in self._keys[:depth])
                 cost = 0 if key in _IN_ORDER_OF_TIME else -sums[prefix]
                 # The platform and the unattributed come after the tenants.
-                order.append((key == "owner" and row[key].startswith("@"), cost, row[key]))
+                is_last = key in _OF_OWNERS and row[key].startswith("@")
+                order.append((is_last, cost, row[key]))
             return order
 
         return sorted(rows, key=place)

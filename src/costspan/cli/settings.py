@@ -11,6 +11,7 @@ from costspan.core import config
 from costspan.core.config import Config
 from costspan.core.ledger_errors import LedgerMissing
 from costspan.core.read.books import Books
+from costspan.core.read.directory import Directory, DirectoryError, load_directory
 from costspan.core.read.waiting import waiting
 from costspan.core.settle.ledger import open_url
 
@@ -47,6 +48,21 @@ def reader_settings_of(options: argparse.Namespace) -> Config:
 def spools_of(options: argparse.Namespace) -> list[Path]:
     """The spool folders that were given as options; none means the settings' own."""
     return [Path(folder).expanduser() for folder in getattr(options, "spool", None) or ()]
+
+
+def directory_of(options: argparse.Namespace, settings: Config) -> Directory | None:
+    """The tenant directory of `--directory`, else of the setting; None if there is neither.
+
+    Raises:
+        UsageError: for a file that is no directory.
+    """
+    path = Path(options.directory).expanduser() if options.directory else settings.directory
+    if path is None:
+        return None
+    try:
+        return load_directory(path)
+    except DirectoryError as error:
+        raise UsageError(str(error)) from error
 
 
 def open_books(settings: Config) -> Books:

@@ -14,13 +14,11 @@ from costspan.cli.exits import OK, UsageError
 from costspan.cli.hands import tenant_of
 from costspan.cli.moments import period
 from costspan.cli.printing import Column, Page, amount, print_csv, print_json, to_stderr
-from costspan.cli.settings import open_books, reader_settings_of
-from costspan.core.config import Config
+from costspan.cli.settings import directory_of, open_books, reader_settings_of
 from costspan.core.money import format_usd
 from costspan.core.read import words
 from costspan.core.read.amounts import Amounts
 from costspan.core.read.corrected import Correction
-from costspan.core.read.directory import Directory, DirectoryError, load_directory
 from costspan.core.read.html import render
 from costspan.core.read.statement_page import KIND_WORDS, StatementPage, lines_of, page_of
 
@@ -50,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the statement, or write it as a page."""
     settings = reader_settings_of(options)
     month, tenant = period(options.period), tenant_of(options.tenant)
-    directory = _directory(options, settings)
+    directory = directory_of(options, settings)
+    if directory is None and options.with_children:
+        raise UsageError("--with-children needs a directory: --directory FILE, or the setting")
     with open_books(settings) as books:
         with books.ledger.snapshot():
             page = page_of(
@@ -78,18 +78,6 @@ def html_of(page: StatementPage) -> str:
         "statement.html",
         page=page, title=title, words=words, format_usd=format_usd, kind_words=KIND_WORDS,
     )  # fmt: skip
-
-
-def _directory(options: argparse.Namespace, settings: Config) -> Directory | None:
-    path = Path(options.directory).expanduser() if options.directory else settings.directory
-    if path is None:
-        if options.with_children:
-            raise UsageError("--with-children needs a directory: --directory FILE, or the setting")
-        return None
-    try:
-        return load_directory(path)
-    except DirectoryError as error:
-        raise UsageError(str(error)) from error
 
 
 def _write(path: str, html: str) -> None:

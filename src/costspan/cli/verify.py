@@ -61,6 +61,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="print a proof of a sealed posting (number or event) as JSON",
     )
+    parser.add_argument(
+        "--tenant", metavar="TENANT", help="with --prove: what is this tenant's of it"
+    )
     what.add_argument(
         "--proof", metavar="FILE", type=Path, help="check such a proof; needs no ledger"
     )
@@ -88,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     with open_books(settings) as books:
         if options.prove is not None:
             to_stderr(f"ledger: {books.url}")
-            print_json(msgspec.to_builtins(prove(books.ledger, options.prove)))
+            print_json(msgspec.to_builtins(prove(books.ledger, options.prove, options.tenant)))
             return OK
         many = books.ledger.counts("events")["events"]
         found = _Found(many)
