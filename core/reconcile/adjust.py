@@ -108,8 +108,9 @@ def _scope(record: FreePostings) -> tuple[str, str] | None:
 
 
 def _about(found: Reconciliation, provider: str, account: str) -> dict[str, str]:
-    documents = [each.invoice for each in found.documents if each.provider == provider]
-    documents = [each for each in documents if each.currency]
+    documents = [
+        each.invoice for each in found.documents if each.provider == provider and each.is_money
+    ]
     return {
         "provider": provider,
         "grain_account": account,

@@ -23,13 +23,15 @@ class Document(NamedTuple):
     """An invoice that counts, whose bill it is, and whether it says requests and tokens.
 
     `provider` is canonical. Of a document of tokens alone (`is_money` false) no amount is taken;
-    where there is one, the quantities on lines of money only say what was paid for.
+    where there is one, the quantities on lines of money only say what was paid for. `is_empty`
+    ones have no line: what they bill is known, and nothing.
     """
 
     invoice: Invoice
     provider: str
     is_money: bool
     has_quantities: bool
+    is_empty: bool
 
 
 class Copies(msgspec.Struct):
@@ -103,30 +105,88 @@ def name_of(line: InvoiceLine) -> str:
     return f"{line.invoice}:{line.number}"
 
 
-def documents(store: InvoiceStore, period: str, sources: tuple[str, ...]) -> list[Document]:
-    """The documents that count: of each account one of money and one of quantities.
+class LeftOut(NamedTuple):
+    """A document that does not count, and the one that does instead; `provider` is canonical."""
 
-    Where several sources bill one account, the first in order of precedence does; a source that
-    is not named comes after those that are, and one that has nothing of the account after all.
+    invoice: Invoice
+    provider: str
+    instead: Invoice
+
+
+class Choice(NamedTuple):
+    """The documents that count, and those with lines that do not."""
+
+    documents: list[Document]
+    left_out: list[LeftOut]
+
+
+def choose(
+    store: InvoiceStore,
+    period: str,
+    sources: tuple[str, ...],
+    is_whole: Callable[[Invoice], bool] = lambda _: False,
+) -> Choice:
+    """The documents that count, of money and of quantities apart.
+
+    Where several sources bill one provider, the first in order of precedence does: one that is not
+    named comes after those that are, and a document without lines last. Another source counts
+    beside it only where every document names its account and they have no account or project in
+    common: one without a name may bill them all, and nothing may be billed twice. An invoice that
+    an allocation brought in whole (`is_whole`) is of other calls: it stands in the way of its own
+    account alone.
     """
+    current = store.current(period)
+    empty = {each.id for each in current if store.line(each.id, 0) is None}
+    names: dict[str, set[str]] = {}
 
     def place(invoice: Invoice) -> tuple[bool, int, str]:
-        source = invoice.source.removesuffix(USAGE)
-        is_empty = store.line(invoice.id, 0) is None
-        return (is_empty, sources.index(source) if source in sources else len(sources), source)
+        source = _source(invoice)
+        at = sources.index(source) if source in sources else len(sources)
+        return (invoice.id in empty, at, source)
 
-    money: dict[tuple[str, str], Invoice] = {}
-    quantities: dict[tuple[str, str], Invoice] = {}
-    for invoice in sorted(store.current(period), key=place):
-        key = (canonical_provider(invoice.provider) or "", invoice.account)
-        (money if invoice.currency else quantities).setdefault(key, invoice)
-    told = {provider for provider, _ in quantities}
-    found = [
-        Document(invoice, key[0], True, key not in quantities and key[0] not in told)
-        for key, invoice in money.items()
+    def is_money(invoice: Invoice) -> bool:
+        """A document of costs that bills nothing is one of money: of nothing."""
+        of_costs = invoice.id in empty and not invoice.source.endswith(USAGE)
+        return bool(invoice.currency) or of_costs
+
+    def names_of(invoice: Invoice) -> set[str]:
+        if invoice.id not in names:
+            names[invoice.id] = {account_of(line) for line in store.lines(invoice.id)}
+        return names[invoice.id] | {invoice.account}
+
+    def is_same(one: Invoice, other: Invoice) -> bool:
+        if one.account == other.account:
+            return True
+        if _source(one) == _source(other) or is_whole(one) or is_whole(other):
+            return False
+        is_named = one.account and other.account
+        return not is_named or not names_of(one).isdisjoint(names_of(other))
+
+    found: dict[tuple[bool, str], list[Invoice]] = {}
+    left_out: list[LeftOut] = []
+    for invoice in sorted(current, key=place):
+        provider = canonical_provider(invoice.provider) or ""
+        counting = found.setdefault((is_money(invoice), provider), [])
+        instead = next((each for each in counting if is_same(each, invoice)), None)
+        if instead is None:
+            counting.append(invoice)
+        elif invoice.id not in empty:
+            left_out.append(LeftOut(invoice, provider, instead))
+    told = {
+        provider
+        for (of_money, provider), counting in found.items()
+        if not of_money and not empty.issuperset(each.id for each in counting)
+    }
+    documents = [
+        Document(each, provider, of_money, not of_money or provider not in told, each.id in empty)
+        for (of_money, provider), counting in found.items()
+        for each in counting
     ]
-    found += [Document(invoice, key[0], False, True) for key, invoice in quantities.items()]
-    return found
+    return Choice(documents, left_out)
+
+
+def _source(invoice: Invoice) -> str:
+    return invoice.source.removesuffix(USAGE)
 
 
 class Bill(msgspec.Struct):
@@ -158,6 +218,7 @@ def survey(store: InvoiceStore, found: Iterable[Document], models: Models) -> Bi
     named: set[str] = set()
     for document in found:
         provider = document.provider
+        bill.accounts.setdefault(provider, set())
         for line in usage_lines(store, document):
             bill.accounts.setdefault(provider, set()).add(account_of(line))
             bill.days.setdefault(provider, set()).add(line.day)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
+from costspan.core.invoices.invoice import Invoice
 from costspan.core.journal.records import FreePostings
 from costspan.core.reconcile import billed, causes
 from costspan.core.reconcile.authority import Authority, What
-from costspan.core.reconcile.billed import Apart, Bill, Billed, Document
+from costspan.core.reconcile.billed import Apart, Bill, Billed, Document, LeftOut
 from costspan.core.reconcile.case import Case
 from costspan.core.reconcile.grain import Shape
 from costspan.core.reconcile.naming import Models, Rows, prices_of
@@ -70,6 +71,7 @@ class Reconciliation(msgspec.Struct, kw_only=True):
     authority: Authority
     documents: list[Document]
     whole: list[Document]
+    left_out: list[LeftOut]
     totals: list[Total]
     variances: list[Variance]
     cases: list[Case]
@@ -106,7 +108,7 @@ def reconcile(
             each for each in ledger.free_postings(period) if each.kind == "invoice_adjust"
         ]
         models, rows = Models(prices_of(ledger)), Rows(ledger)
-        found, whole = _chosen(ledger, period, rule, adjustments, provider)
+        found, whole, left_out = _chosen(ledger, period, rule, adjustments, provider)
         bill = billed.survey(ledger.invoices, found, models)
         telemetry = Telemetry(period, models, rows)
         places = telemetry.read(ledger.events(), tell)
@@ -146,6 +148,7 @@ def reconcile(
         authority=rule,
         documents=found,
         whole=whole,
+        left_out=left_out,
         totals=_totals(rule, cases, kept, bill, found, adjustments),
         variances=variances,
         cases=cases,
@@ -163,8 +166,8 @@ def _chosen(
     rule: Authority,
     adjustments: Iterable[FreePostings],
     provider: str | None,
-) -> tuple[list[Document], list[Document]]:
-    """The documents to compare, and those that an allocation brought into the books whole.
+) -> tuple[list[Document], list[Document], list[LeftOut]]:
+    """The documents to compare, those that an allocation brought into the books whole, the rest.
 
     One that was taken out again is compared like any other.
     """
@@ -173,18 +176,19 @@ def _chosen(
         if each.about.get("whole") == "yes":
             key = (each.about.get("source"), each.about.get("account"))
             brought[key] = brought.get(key, 0) + sum(line.cost for line in each.lines)
-    found = billed.documents(ledger.invoices, period, rule.authority.sources)
-    found = [each for each in found if provider in (None, each.provider)]
-    whole = [
-        each
-        for each in found
-        if brought.get((each.invoice.source.removesuffix(billed.USAGE), each.invoice.account))
-    ]
-    return [each for each in found if each not in whole], whole
+
+    def is_whole(invoice: Invoice) -> bool:
+        return bool(brought.get((invoice.source.removesuffix(billed.USAGE), invoice.account)))
+
+    choice = billed.choose(ledger.invoices, period, rule.authority.sources, is_whole)
+    found = [each for each in choice.documents if provider in (None, each.provider)]
+    left_out = [each for each in choice.left_out if provider in (None, each.provider)]
+    whole = [each for each in found if is_whole(each.invoice)]
+    return [each for each in found if each not in whole], whole, left_out
 
 
 def _is_foreign(document: Document) -> bool:
-    return document.invoice.currency != _HOME
+    return document.invoice.currency not in (_HOME, "")  # "" bills nothing
 
 
 def _variances(period: str, rule: Authority, case: Case) -> Iterator[Variance]:
@@ -321,7 +325,7 @@ def _totals(
         sums.setdefault(key, [Amounts()] * 3)
         categories = beside.setdefault(key, {})
         categories[category] = categories.get(category, 0) + amount.amount
-    currency = {each.provider: each.invoice.currency for each in found if each.is_money}
+    currency = {each.provider: each.invoice.currency for each in found if each.invoice.currency}
     return [
         Total(
             provider=provider,

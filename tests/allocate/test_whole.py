@@ -128,16 +128,20 @@ def test_an_invoice_that_was_reconciled_is_not_brought_in_again(ledger: Ledger) 
 
 
 @pytest.mark.parametrize(
-    ("provider", "events"),
+    ("provider", "events", "is_refused"),
     [
-        ("openai", {"provider": "OpenAI"}),
-        ("bedrock", {"provider": "aws_bedrock"}),
-        ("azure", {"provider": "az.ai.openai"}),
-        ("openai", {"provider": None, "usage": {"input": 1}, "flat_cost": None}),  # its price's
+        ("openai", {"provider": "OpenAI"}, True),
+        ("bedrock", {"provider": "aws_bedrock"}, True),
+        ("azure", {"provider": "az.ai.openai"}, True),
+        ("openai", {"provider": "az.ai.openai"}, False),
+        ("openai", {"provider": None, "usage": {"input": 1}, "flat_cost": None}, True),
+        # Its price says whose it is.
+        ("anthropic", {"provider": None, "usage": {"input": 1}, "flat_cost": None}, False),
+        ("anthropic", {"provider": None, "executed_model": None}, True),  # nobody knows whose it is
     ],
 )
 def test_events_are_of_a_provider_whatever_they_call_it(
-    provider: str, events: dict[str, Any]
+    provider: str, events: dict[str, Any], is_refused: bool
 ) -> None:
     row = PriceRow(book="list", model="m", provider="openai", rates={"input": "1"})
     book = PriceBook(id="list", rows=(row,))
@@ -147,12 +151,16 @@ def test_events_are_of_a_provider_whatever_they_call_it(
             (policy,) = settlement.policies()
             policy = msgspec.structs.replace(policy, books=(book.sha256,), effective_from=1)
             settle(settlement, [], [policy])
-        keep(ledger, call(8, executed_model="m", **events))
+        keep(ledger, call(8, **{"executed_model": "m", **events}))
         ledger.invoices.keep(*invoice_of(usd("8"), provider=provider, account=""))
         before = rows(ledger)
-        with pytest.raises(AllocationError, match="1 events of 2026-11 are of the account of csv:"):
-            allocated(ledger, '[[invoice]]\nsource = "csv"')
-        assert rows(ledger) == before
+        rule = '[[invoice]]\nsource = "csv"'
+        if is_refused:
+            with pytest.raises(AllocationError, match="1 events of 2026-11 are of the account of"):
+                allocated(ledger, rule)
+            assert rows(ledger) == before
+        else:
+            assert allocated(ledger, rule).invoices[0].missing == usd("8")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+import pytest
 from desk import HOSTILE, Desk
 
 HAND = ("--by", "ann", "--reason", "month's end")
@@ -122,3 +123,40 @@ def test_backtest_of_some_methods(shop: Desk) -> None:
     ran = shop.run("backtest", "--period", "2026-09")
     assert ran.code == 2
     assert "nothing to hide" in ran.err
+
+
+def test_a_whole_invoice_goes_in_and_is_taken_out_again_and_it_says_so(shop: Desk) -> None:
+    bill = shop.folder / "gpu.csv"
+    bill.write_text("date,amount,currency\n2026-11-01,8.00,USD\n", "utf-8")
+    imported = shop.run(
+        "invoices", "import", "--source", "csv", "--provider", "acme-gpu", "--account", "org-9",
+        "--period", "2026-11", "--by", "ann", bill,
+    )  # fmt: skip
+    assert imported.code == 0, imported.err
+    rule = shop.folder / "rule.toml"
+    rule.write_text('[[invoice]]\nsource = "csv"\naccount = "org-9"\n', "utf-8")
+    before = shop.run("report", "--json").json["rows"]
+    ran = shop.run("allocate", "2026-11", "--rule", rule, *HAND)
+    assert "invoice csv org-9: 8.000000000000 USD, of no known call" in ran.out
+    found = shop.run("allocate", "2026-11", "--json", "--undo", *HAND).json
+    (taken,) = found["invoices"]
+    assert (taken["amount"], taken["brought_in"]) == ("0.000000000000", "-8.000000000000")
+    assert taken["note"] == "the rule does not name it: it is taken out of the books"
+    assert shop.run("allocate", "2026-11", "--rule", rule, *HAND).code == 0
+    ran = shop.run("allocate", "2026-11", "--undo", *HAND)
+    assert "8.000000000000 USD taken out; the rule does not name it" in ran.out
+    rows = shop.run("report", "--json").json["rows"]
+    assert [row for row in rows if row["cost"] != "0.000000000000"] == before
+
+
+def test_posting_very_many_shares_shows_progress(
+    shop: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("costspan.cli.progress.LINE_EVERY_SECONDS", 0.0)
+    ran = shop.run("allocate", "2026-11", *HAND)
+    assert "posting: 3 entries" in ran.err.splitlines()
+    ran = shop.run("close", "2026-10", *HAND, "--allocate", "even", "--force")
+    assert ran.code == 0
+    assert "sharing out: " not in ran.err  # nothing to share in October
+    ran = shop.run("close", "2026-11", *HAND, "--allocate", "even", "--force")
+    assert "sharing out: 2 entries" in ran.err.splitlines()

@@ -349,6 +349,11 @@ def test_by_cost_centre(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         "@unattributed",
         "@platform",
     ]
+    lines = shop.run("report", "--by", "cost_centre", "--since", "2026-11-07").out.splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == [
+        "CC-1",
+        "@unattributed",
+    ]  # whose cost is known
     rows = csv.DictReader(io.StringIO(shop.run("report", "--csv", "--by", "cost_centre").out))
     assert {row["cost_centre"]: row["cost"] for row in rows}["CC-1"] == "0.021500000000"
     path.write_text("tenant,parent\nacme,acme\n", "utf-8")

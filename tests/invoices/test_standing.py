@@ -12,7 +12,7 @@ from papers import table
 from costspan.core.invoices.invoice import Invoice
 from costspan.core.invoices.store import InvoiceStore
 from costspan.core.money import PICO
-from costspan.core.reconcile.billed import documents
+from costspan.core.reconcile.billed import choose
 
 MONTH = "2026-11"
 COLUMNS = """
@@ -113,7 +113,7 @@ def test_an_emptied_invoice_hides_no_other_sources(read: Read, store: InvoiceSto
     )  # fmt: skip
     (line,) = store.lines(next(each.id for each in store.current(MONTH) if each.account == "A"))
     store.keep(costs, [msgspec.structs.replace(line, invoice=costs.id, account="B")], b"x")
-    found = documents(store, MONTH, ("csv", "focus"))
+    found = choose(store, MONTH, ("csv", "focus")).documents
     assert {(each.invoice.account, each.invoice.source) for each in found} == {
         ("A", "csv"), ("B", "focus"),
     }  # fmt: skip

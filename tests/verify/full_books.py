@@ -35,7 +35,7 @@ def at(text: str) -> int:
 
 def fresh(path: Path | str = ":memory:") -> Ledger:
     """A ledger with a policy and nothing else."""
-    ledger = open_url(f"sqlite:///{path}", create=True)
+    ledger = open_url(str(path) if "://" in str(path) else f"sqlite:///{path}", create=True)
     with ledger.settling(1) as settlement:
         rules = load_profile("billing")
         settlement.keep_rule_set(rules)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from costspan.core.schema import Observation, canonical
+from costspan.core.schema import Observation
+from costspan.plugins.ledgers.appending import digest_of_payload
 from costspan.plugins.ledgers.sqlite.checksums import checksum
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,
@@ -23,7 +23,6 @@ from costspan.plugins.ledgers.sqlite.rows import (
 if TYPE_CHECKING:
     from costspan.plugins.ledgers.sqlite.journal import JournalTables
 
-_DIGEST_BYTES = 16
 _ROWS_PER_WRITE = 1000
 _CHOOSING = (
     "CREATE TEMP TABLE IF NOT EXISTS speaks"
@@ -47,11 +46,6 @@ _STAYS_TOGETHER = """
 _CHOSEN = """
     FROM journal WHERE id IN (SELECT observation FROM temp.speaks)
     AND id NOT IN (SELECT observation FROM temp.speaks JOIN temp.stays USING (event))"""
-
-
-def digest_of_payload(seen: Observation) -> bytes:
-    """What tells a duplicate of an archived observation from a conflict with it."""
-    return hashlib.sha256(canonical(seen)).digest()[:_DIGEST_BYTES]
 
 
 class ArchivedTable:

@@ -26,8 +26,9 @@ from costspan.core.schema import Observation, oid_of
 from costspan.core.settle.corrections import restated_order_of
 from costspan.core.settle.entries import Appended
 from costspan.core.settle.settle import authenticates
-from costspan.plugins.ledgers.sqlite.archived import ArchivedTable, digest_of_payload
-from costspan.plugins.ledgers.sqlite.conflicts import ConflictTable, Losers, hash_of
+from costspan.plugins.ledgers.appending import sort_out
+from costspan.plugins.ledgers.sqlite.archived import ArchivedTable
+from costspan.plugins.ledgers.sqlite.conflicts import ConflictTable
 from costspan.plugins.ledgers.sqlite.persons import SqlitePersons
 from costspan.plugins.ledgers.sqlite.rows import (
     EPOCH_BITS,
@@ -67,39 +68,18 @@ class JournalTables:
         numbers = {number for number, _ in numbered}
         stored = dict(self._rows(numbers))
         archived = self.archive.digests(numbers)
-        fresh: dict[int, Observation] = {}
-        replaced: list[Observation] = []
-        losers: Losers = []
-        duplicates = conflicts = 0
-        for number, seen in numbered:
-            kept = stored.get(number)
-            held = fresh.get(number) or kept
-            if number in archived:  # what is archived stands, whatever its hash
-                if archived[number] == digest_of_payload(seen):
-                    duplicates += 1
-                else:
-                    conflicts += 1
-                    losers.append((number, seen))
-            elif held is None:
-                fresh[number] = seen
-            elif held == seen or hash_of(held) == hash_of(seen):
-                duplicates += 1
-            else:
-                conflicts += 1
-                winner, loser = sorted((held, seen), key=hash_of)
-                losers.append((number, loser))
-                if winner is seen:
-                    fresh[number] = seen
-                    if held is kept:
-                        self._withdraw(number, held)
-                        replaced.append(held)
-        new = self.conflicts.new(losers)
-        duplicates += len(losers) - len(new)
-        conflicts -= len(losers) - len(new)
-        SqlitePersons(self._db).hide(fresh, new)
+        done = sort_out(numbered, stored, archived)
+        for number, held in done.withdrawn:
+            self._withdraw(number, held)
+        new = self.conflicts.new(done.losers)
+        again = len(done.losers) - len(new)
+        SqlitePersons(self._db).hide(done.fresh, new)
         self.conflicts.keep(new)
-        self._insert(fresh, [number for number in fresh if number not in stored])
-        return Appended(list(fresh.values()), replaced, duplicates, conflicts)
+        self._insert(done.fresh, [number for number in done.fresh if number not in stored])
+        replaced = [held for _, held in done.withdrawn]
+        return Appended(
+            list(done.fresh.values()), replaced, done.duplicates + again, done.conflicts - again
+        )
 
     def has_archive(self) -> bool:
         """Whether any observation stands in an archive."""

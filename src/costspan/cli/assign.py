@@ -146,7 +146,5 @@ def _print(page: Page, before: Explained, after: Explained, report: Report) -> N
     others = report.events - 1
     if others > 0 and report.postings > len(posted):
         more = report.postings - len(posted)
-        page.line(
-            f"and {words.counted(more, 'posting')} of events that take their owner from it"
-        )
+        page.line(f"and {words.counted(more, 'posting')} of events that take their owner from it")
     page.line(f"costspan explain {after.id}", "dim")
