@@ -11,7 +11,7 @@ import pytest
 from desk import HOSTILE, Desk
 
 import costspan
-from costspan.cli.printing import csv_cell
+from costspan.cli.printing import csv_cell, print_csv, shown
 from costspan.core import runtime
 from costspan.core.read.books import Books
 from costspan.core.settle.ledger import open_url
@@ -117,7 +117,18 @@ def test_csv_is_the_same_sums_and_runs_nothing(shop: Desk) -> None:
     "formula", ["=1+1", "+1+1", "-1+1", "@sum(a1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-", "--1"]
 )
 def test_a_formula_is_text(formula: str) -> None:
-    assert csv_cell(formula) == "'" + formula
+    assert csv_cell(formula) == "'" + shown(formula)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("evil\x1b[31m", r"evil\x1b[31m"), ("\u202egnp", r"\u202egnp"), ("a\r\nb\x07", r"a\r\nb\x07")],
+)
+def test_a_cell_gives_a_terminal_no_commands(
+    cell: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_csv([cell], [[cell]])
+    assert capsys.readouterr().out == f"{said}\r\n" * 2
 
 
 @pytest.mark.parametrize("number", ["-1", "0.000000000001", "-0.5", 12, -3])
@@ -343,17 +354,12 @@ def test_by_cost_centre(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     monkeypatch.setenv("COSTSPAN_DIRECTORY", str(path))
     lines = shop.run("report", "--by", "cost_centre").out.splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == [
-        "(none)",
-        "CC-1",
-        "@unattributed",
-        "@platform",
-    ]
-    lines = shop.run("report", "--by", "cost_centre", "--since", "2026-11-07").out.splitlines()
-    assert [line.split()[0] for line in lines[2:4]] == [
-        "CC-1",
-        "@unattributed",
-    ]  # whose cost is known
+    centres = [line.split()[0] for line in lines[2:6]]
+    assert centres == ["(none)", "CC-1", "@unattributed", "@platform"]
+    span = ("--since", "2026-11-07", "--until", "2026-11-10")
+    lines = shop.run("report", "--by", "cost_centre", *span).out.splitlines()
+    # Though nobody knows what the calls of CC-1 cost on these days.
+    assert [line.split()[0] for line in lines[2:4]] == ["CC-1", "@unattributed"]
     rows = csv.DictReader(io.StringIO(shop.run("report", "--csv", "--by", "cost_centre").out))
     assert {row["cost_centre"]: row["cost"] for row in rows}["CC-1"] == "0.021500000000"
     path.write_text("tenant,parent\nacme,acme\n", "utf-8")
