@@ -115,7 +115,8 @@ def reconcile(
         shape = Shape(places, bill, models, rule.accounts)
         theirs, apart = billed.collect(ledger.invoices, found, shape.of_line)
         ours = shape.put(places, rows)
-        foreign = {each.provider for each in found if each.is_money and _is_foreign(each)}
+        billed_in = ((each.provider, each.invoice.currency) for each in found if each.is_money)
+        foreign = {name for name, currency in billed_in if currency not in (_HOME, "")}
         cases = [
             Case.of(
                 grain,
@@ -167,17 +168,14 @@ def _chosen(
     adjustments: Iterable[FreePostings],
     provider: str | None,
 ) -> tuple[list[Document], list[Document], list[LeftOut]]:
-    """The documents to compare, those that an allocation brought into the books whole, the rest.
-
-    One that was taken out again is compared like any other.
-    """
+    """The documents to compare, those that an allocation brought into the books whole, the rest."""
     brought: dict[tuple[str | None, str | None], int] = {}
     for each in adjustments:
         if each.about.get("whole") == "yes":
             key = (each.about.get("source"), each.about.get("account"))
             brought[key] = brought.get(key, 0) + sum(line.cost for line in each.lines)
 
-    def is_whole(invoice: Invoice) -> bool:
+    def is_whole(invoice: Invoice) -> bool:  # one that was taken out again is like any other
         return bool(brought.get((invoice.source.removesuffix(billed.USAGE), invoice.account)))
 
     choice = billed.choose(ledger.invoices, period, rule.authority.sources, is_whole)
@@ -185,10 +183,6 @@ def _chosen(
     left_out = [each for each in choice.left_out if provider in (None, each.provider)]
     whole = [each for each in found if is_whole(each.invoice)]
     return [each for each in found if each not in whole], whole, left_out
-
-
-def _is_foreign(document: Document) -> bool:
-    return document.invoice.currency not in (_HOME, "")  # "" bills nothing
 
 
 def _variances(period: str, rule: Authority, case: Case) -> Iterator[Variance]:

@@ -123,6 +123,36 @@ def test_a_file_that_is_no_ledger(desk: Desk) -> None:
     assert "cannot be opened" in ran.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "--proof", "{}"),
+        ("allocate", "2026-11", "--dry-run", "--rule", "{}"),
+        ("reconcile", "2026-11", "--rule", "{}"),
+        ("ingest", "{}"),
+        ("invoices", "import", "{}", "--by", "ann"),
+        ("report", "{}"),
+        ("report", "--ledger", "{}"),
+        ("--config", "{}", "report"),
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_name_of_a_file_gives_a_terminal_no_commands(
+    shop: Desk, arguments: tuple[str, ...], is_there: bool
+) -> None:
+    path = shop.folder / "evil\x1b[31m\u202e\n.toml"
+    if is_there:
+        path.write_text("nonsense \x1b[0m", "utf-8")
+    ran = shop.run(*(each.format(path) for each in arguments))
+    assert ran.code != 0
+    said = ran.out + ran.err
+    assert "\x1b" not in said
+    assert "\u202e" not in said
+    if not is_there:
+        assert "evil\\x1b[31m\\u202e\\n.toml" in said
+
+
 def test_a_ledger_whose_pages_are_damaged(shop: Desk) -> None:
     content = bytearray(shop.ledger.read_bytes())
     content[8192:] = b"\xa5" * (len(content) - 8192)

@@ -34,6 +34,15 @@ def directory(shop: Desk) -> Path:
     return path
 
 
+def test_the_name_of_a_tenant_gives_a_terminal_no_commands(shop: Desk) -> None:
+    path = shop.folder / "tenants.toml"
+    path.write_text('[[tenant]]\ntenant = "acme"\nname = "evil\\u001b[31m\\u202e"\n', "utf-8")
+    for form in ((), ("--csv",), ("--json",)):
+        ran = shop.run(*STATEMENT, "--directory", path, *form)
+        assert "\x1b" not in ran.out + ran.err
+        assert "\u202e" not in ran.out + ran.err
+
+
 def test_the_table_reads_as_a_bill(shop: Desk, directory: Path) -> None:
     hand = ("--by", "ann", "--reason", "month's end", "--charged")
     assert shop.run("allocate", "2026-11", *hand).code == 0

@@ -133,13 +133,48 @@ def test_an_account_that_nobody_knows_is_said(late: Desk) -> None:
     assert "5.000000000000" in late.run("--account", "").out
 
 
+def test_a_document_that_is_left_out_is_said(desk: Desk) -> None:
+    ledger = desk.open()
+    keep(ledger, call(1))
+    bill(ledger, call_lines(), source="openai", account="")
+    other = bill(ledger, call_lines(), source="csv", account="org-1\x1b[31m")
+    ledger.close()
+    text = "left out: csv openai org-1\\x1b[31m version 1"
+    assert (desk.run().code, text in desk.run().out, desk.run().err) == (0, True, "")
+    assert text in desk.run("--csv").err
+    ran = desk.run("--json")
+    (left,) = json.loads(ran.out)["left_out"]
+    (counts,) = json.loads(ran.out)["documents"]
+    assert text in ran.err
+    assert (left["id"], left["instead"]) == (other.id, counts["id"])
+    ran = desk.run("--account", "org-1\x1b[31m")
+    assert ran.code == 3
+    assert text in ran.err
+    ran = desk.run("--adjust", "--by", "ann", "--reason", "march")
+    assert "nothing to adjust" in ran.out
+
+
+def test_an_invoice_that_bills_nothing_is_said_before_it_is_adjusted_to(desk: Desk) -> None:
+    ledger = desk.open()
+    keep(ledger, call(1, tokens=(10_000, 1_000)))
+    bill(ledger, [], source="openai", currency="")
+    ledger.close()
+    ran = desk.run()
+    assert ran.code == 3
+    assert "bills nothing (yet)" in ran.out
+    assert "not billed yet" in ran.out
+    ran = desk.run("--adjust", "--by", "ann", "--reason", "march")
+    assert "an invoice bills nothing: if it is not written yet" in ran.err
+    assert desk.plain()["totals"][0]["adjusted"] == "-0.035000000000"
+
+
 def test_an_escape_sequence_of_an_invoice_reaches_no_terminal(desk: Desk) -> None:
     ledger = desk.open()
     evil = "x\x1b[31m\u202e"
     keep(ledger, call(1))
     bill(ledger, [*call_lines(), line(model=evil, amount=USD, project=evil, description=evil)])
     ledger.close()
-    for form in ((), ("--all",), ("--json",)):
+    for form in ((), ("--all",), ("--json",), ("--csv",)):
         ran = desk.run(*form)
         assert ran.code == 3
         assert "\x1b" not in ran.out

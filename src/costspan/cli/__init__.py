@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from costspan.cli.exits import INTERRUPTED, LEDGER, MEANING, USAGE, code_of
 from costspan.cli.options import settings_options
@@ -71,11 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return expected
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its complaints repeat what was typed; so do those of its commands, which are of its class."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_shown(message))
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     from costspan import __version__
 
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         "costspan",
         description="Whose each LLM dollar is.",
         epilog=MEANING,
@@ -110,7 +118,18 @@ def _never_fail_to_print() -> None:
             reconfigure(errors="backslashreplace")
 
 
+def _shown(text: str) -> str:
+    from costspan.core.read.words import shown  # the way to a command stays short
+
+    return shown(text)
+
+
 def _said(error: Exception, code: int) -> str:
+    """What went wrong. A file's name, or what a file says, gives a terminal no commands."""
+    return _shown(_text(error, code))
+
+
+def _text(error: Exception, code: int) -> str:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     text = str(error) or type(error).__name__

@@ -225,13 +225,13 @@ def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 
 def csv_cell(value: object) -> str:
-    """A cell that no spreadsheet runs as a formula (a number is none)."""
+    """A cell that no spreadsheet runs as a formula (a number is none), and no terminal obeys."""
     text = "" if value is None else str(value)
     if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text):
-        return "'" + text
-    return text
+        return "'" + shown(text)
+    return shown(text)
 
 
 def to_stderr(text: str) -> None:
     """A line about the answer that is not the answer."""
-    print(text, file=sys.stderr)
+    print(shown(text), file=sys.stderr)

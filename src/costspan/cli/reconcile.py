@@ -71,6 +71,9 @@ def run(options: argparse.Namespace) -> int:
                 f"no invoice of {month} is kept in {books.url}: costspan invoices import brings one"
             )
             return NOT_FOUND
+        if options.json or options.csv or options.account is not None:
+            for text in reconciled.left_out(found):
+                to_stderr(text)
         if not _has_account(found, options.account):
             raise NotFound(
                 f"no account {shown(options.account)!r} in the invoices or the books of {month}:"
@@ -174,6 +177,8 @@ def _adjust(books: Books, month: str, rule: Authority, options: argparse.Namespa
         to_stderr(f"{counted(len(disputed), 'difference')} not adjusted: disputed by a review")
     if any(each.invoice.is_provisional for each in found.documents):
         to_stderr("an invoice is still provisional: import it again later, and adjust again")
+    if any(each.is_money and each.is_empty for each in found.documents):
+        to_stderr("an invoice bills nothing: if it is not written yet, import and adjust again")
     for variance in found.variances:
         terms = found.authority.rule(variance.grain.provider, variance.grain.account)
         if said.stands(variance) and variance.what in _COMPARED and terms.totals == "provider":

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from costspan.cli.printing import Block, Column, Page, amount, counted, joined, shown, text_of
+from costspan.core.invoices.invoice import Invoice
 from costspan.core.money import format_usd
 from costspan.core.reconcile import Grain, Reconciliation, Reviewed, Total, Variance
 from costspan.core.reconcile import plain as plain_variance
@@ -29,16 +30,15 @@ def plain(found: Reconciliation, said: Reviewed, posted: int) -> dict[str, Any]:
         "rule": found.authority.sha256,
         "documents": [
             {
-                "id": each.invoice.id,
-                "source": each.invoice.source,
-                "provider": each.provider,
-                "account": each.invoice.account,
-                "version": each.invoice.version,
-                "currency": each.invoice.currency or None,
-                "provisional": each.invoice.is_provisional,
+                **_document(each.invoice, each.provider),
+                "empty": each.is_empty,
                 "brought_whole": each in found.whole,
             }
             for each in (*found.documents, *found.whole)
+        ],
+        "left_out": [
+            {**_document(each.invoice, each.provider), "instead": each.instead.id}
+            for each in found.left_out
         ],
         "totals": [_total(each) for each in found.totals],
         "variances": [
@@ -53,6 +53,31 @@ def plain(found: Reconciliation, said: Reviewed, posted: int) -> dict[str, Any]:
         "events_of_no_invoice": found.unplaced,
         "adjustments_posted": posted,
     }
+
+
+def _document(invoice: Invoice, provider: str) -> dict[str, Any]:
+    return {
+        "id": invoice.id,
+        "source": invoice.source,
+        "provider": provider,
+        "account": invoice.account,
+        "version": invoice.version,
+        "currency": invoice.currency or None,
+        "provisional": invoice.is_provisional,
+    }
+
+
+def left_out(found: Reconciliation) -> Iterator[str]:
+    """A line for each document that is not compared: what counts instead, and what to do."""
+    for each in found.left_out:
+        names = [
+            f"{one.source} {each.provider} {one.account or '(one account)'} version {one.version}"
+            for one in (each.invoice, each.instead)
+        ]
+        yield (
+            f"left out: {names[0]}, id {each.invoice.id[:12]}. {names[1]} comes first and may bill"
+            " the same; if it does not, import both with --account"
+        )
 
 
 def _total(total: Total) -> dict[str, Any]:
@@ -133,8 +158,11 @@ def _documents(page: Page, found: Reconciliation) -> None:
         text = f"{invoice.source} {each.provider} {invoice.account or '(one account)'}"
         text += f" version {invoice.version}, imported by {invoice.by}, id {invoice.id[:12]}"
         text += ", still provisional" if invoice.is_provisional else ""
+        text += ", bills nothing (yet)" if each.is_empty else ""
         text += ", brought into the books whole" if each in found.whole else ""
         page.line(text, "dim")
+    for text in left_out(found):
+        page.line(text, "yellow")
 
 
 def _show_total(page: Page, total: Total) -> None:
