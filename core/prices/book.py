@@ -165,7 +165,9 @@ class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             PriceError: if the bytes are damaged, of another schema, or do not match their hash.
         """
-        return unpack(cls, data, schema=SCHEMA, kind="price book", rows="rows")
+        return unpack(
+            cls, data, lambda book: book.sha256, schema=SCHEMA, kind="price book", rows="rows"
+        )
 
     @classmethod
     def row_of_bytes(cls, data: bytes, row_id: str) -> tuple[PriceRow, PriceBook] | None:

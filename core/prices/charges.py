@@ -134,7 +134,9 @@ class ChargeBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         Raises:
             PriceError: if the bytes are damaged, of another schema, or do not match their hash.
         """
-        return unpack(cls, data, schema=SCHEMA, kind="charge book", rows="entries")
+        return unpack(
+            cls, data, lambda book: book.sha256, schema=SCHEMA, kind="charge book", rows="entries"
+        )
 
     def find(self, tenant: str, models: Collection[str], at_ns: int) -> Terms | None:
         """What this tenant is charged for a request, or None: as the rules alone say.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -32,20 +32,13 @@ def pack(content: Mapping[str, Any], sha256: str) -> bytes:
     return zlib.compress(canonical({**content, "sha256": sha256}))
 
 
-class Snapshot(Protocol):
-    """Content with a hash of its own."""
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the content."""
-        ...
+S = TypeVar("S", bound=msgspec.Struct)
 
 
-S = TypeVar("S", bound=Snapshot)
-
-
-def unpack(kept: type[S], data: bytes, *, schema: str, kind: str, rows: str) -> S:
-    """What `pack` wrote; the ids of its `rows` are derived anew.
+def unpack(
+    kept: type[S], data: bytes, hashed: Callable[[S], str], *, schema: str, kind: str, rows: str
+) -> S:
+    """What `pack` wrote, `hashed` again; the ids of its `rows` are derived anew.
 
     Raises:
         PriceError: if the bytes are damaged, of another schema, or do not match their hash.
@@ -62,7 +55,7 @@ def unpack(kept: type[S], data: bytes, *, schema: str, kind: str, rows: str) -> 
         raise
     except (zlib.error, ValueError, KeyError, AttributeError, TypeError) as error:
         raise PriceError(f"not a {kind} snapshot: {error}") from error
-    if found.sha256 != written:
+    if hashed(found) != written:
         raise PriceError(f"{kind} {content['id']!r} does not match its hash: it was changed")
     return found
 

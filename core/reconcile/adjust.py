@@ -53,7 +53,7 @@ def adjustments(
     for scope in sorted(scopes):
         provider, account = scope
         rule = found.authority.rule(provider, account)
-        if provider in found.foreign:
+        if provider in found.foreign | found.unbilled:
             continue
         target = targets.get(scope, {}) if rule.totals == "provider" else {}
         posted = [each for each in found.adjustments if _scope(each) == scope]
@@ -130,7 +130,8 @@ def _targets(
     missing = {
         case.grain: _money(case.billed) - _money(case.recorded)
         for case in found.cases
-        if case.grain.provider not in found.foreign and not _is_disputed(case.grain, disputed)
+        if case.grain.provider not in found.foreign | found.unbilled
+        and not _is_disputed(case.grain, disputed)
     }
     missing = {grain: money for grain, money in missing.items() if money}
     shared = {

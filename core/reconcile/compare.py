@@ -42,12 +42,14 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
     `ledger` is what the events say, `invoice` what the lines of usage do, in requests, tokens and
     pico-USD; `adjusted` is what invoice adjustments already brought to the books. Requests and
-    tokens are None where no document says them. `apart` is category -> pico of `currency`.
+    tokens are None where no document says them; `has_money`: whether one says what is billed.
+    `apart` is category -> pico of `currency`.
     """
 
     provider: str
     account: str
     currency: str
+    has_money: bool
     ledger: Amounts
     invoice: Amounts
     has_requests: bool
@@ -60,8 +62,8 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def difference(self) -> int:
-        """Invoice - ledger, in pico."""
-        return self.invoice.money - self.ledger.money
+        """Invoice - ledger, in pico; nothing where no document bills anything."""
+        return self.invoice.money - self.ledger.money if self.has_money else 0
 
 
 class Reconciliation(msgspec.Struct, kw_only=True):
@@ -76,6 +78,9 @@ class Reconciliation(msgspec.Struct, kw_only=True):
     variances: list[Variance]
     cases: list[Case]
     foreign: set[str]
+    """Providers that bill in another currency: their money is not compared."""
+    unbilled: set[str]
+    """Providers of which only usage is kept: no document says what they bill."""
     adjustments: list[FreePostings]
     shape: Shape
     telemetry: Telemetry
@@ -117,6 +122,9 @@ def reconcile(
         ours = shape.put(places, rows)
         billed_in = ((each.provider, each.invoice.currency) for each in found if each.is_money)
         foreign = {name for name, currency in billed_in if currency not in (_HOME, "")}
+        unbilled = {each.provider for each in found} - {
+            each.provider for each in found if each.is_money
+        }
         cases = [
             Case.of(
                 grain,
@@ -129,7 +137,7 @@ def reconcile(
             if account in (None, grain.account)
         ]
         for case in cases:
-            if case.grain.provider in foreign:
+            if case.grain.provider in foreign | unbilled:
                 case.left = case.left._replace(money=0)
                 case.difference = case.difference._replace(money=0)
         causes.explain(period, cases, bill, models, rows)
@@ -154,6 +162,7 @@ def reconcile(
         variances=variances,
         cases=cases,
         foreign=foreign,
+        unbilled=unbilled,
         adjustments=adjustments,
         shape=shape,
         telemetry=telemetry,
@@ -325,6 +334,7 @@ def _totals(
             provider=provider,
             account=account,
             currency=currency.get(provider, _HOME),
+            has_money=any(each.provider == provider and each.is_money for each in found),
             ledger=ours,
             invoice=theirs,
             has_requests=provider in bill.has_requests,

@@ -140,3 +140,13 @@ def test_a_document_without_lines_hides_no_other(books: Ledger) -> None:
     bill(books, call_lines(calls=2), source="csv", account="org-1")
     said = reconcile(books, PERIOD, STRICT)
     assert (compared(said), said.left_out, said.variances) == ([("csv", "org-1")], [], [])
+
+
+def test_usage_alone_is_no_bill_of_nothing(books: Ledger) -> None:
+    """Without a document of costs nobody knows what is billed: no money is compared, nor taken."""
+    usage = [line(quantity=2000, amount=0), line(component="output", quantity=200, amount=0)]
+    bill(books, [*usage, *requests({"2026-03-05": 2})], source="openai-usage", currency="")
+    found = reconcile(books, PERIOD)
+    assert [each.has_money for each in found.totals] == [False]
+    assert [each.what for each in found.variances if each.what == "money"] == []
+    assert adjustments(books, found, by="ann", reason="so", at=1) == []

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from costspan.cli.exits import INTERRUPTED, LEDGER, MEANING, USAGE, code_of
 from costspan.cli.options import settings_options
@@ -83,7 +83,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     from costspan import __version__
 
     raw = argparse.RawDescriptionHelpFormatter
-    parser: argparse.ArgumentParser = _Parser(
+    made = _Parser(
         "costspan",
         description="Whose each LLM dollar is.",
         epilog=MEANING,
@@ -91,6 +91,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         parents=[settings_options()],
         allow_abbrev=False,
     )
+    parser = cast("argparse.ArgumentParser", made)  # its commands are made by the same class
     parser.add_argument("--version", action="version", version=f"costspan {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, line in COMMANDS.items():

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
                 to_stderr(text)
         if not _has_account(found, options.account):
             raise NotFound(
-                f"no account {shown(options.account)!r} in the invoices or the books of {month}:"
+                f"no account {shown(str(options.account))!r} in the invoices or the books of {month}:"
                 " costspan reconcile without --account names them"
             )
         store = books.ledger.invoices

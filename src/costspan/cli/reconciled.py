@@ -90,7 +90,7 @@ def _total(total: Total) -> dict[str, Any]:
         "requests": [ours.requests, theirs.requests] if total.has_requests else None,
         "tokens": [ours.tokens, theirs.tokens] if total.has_tokens else None,
         "ledger": format_usd(ours.money),
-        "invoice": format_usd(theirs.money),
+        "invoice": format_usd(theirs.money) if total.has_money else None,
         "difference": format_usd(total.difference),
         "explained": format_usd(total.explained),
         "unexplained": format_usd(total.difference - total.explained),
@@ -180,7 +180,11 @@ def _show_total(page: Page, total: Total) -> None:
             lines.append([what, f"{ours:,}", f"{theirs:,}", f"{theirs - ours:+,}", ""])
     money = [total.ledger.money, total.invoice.money, total.difference]
     rest = total.difference - total.explained
-    lines.append([f"usage {total.currency}", *(amount(format_usd(x)) for x in [*money, rest])])
+    if total.has_money:
+        said: list[str | Text] = [amount(format_usd(pico)) for pico in [*money, rest]]
+    else:
+        said = [amount(format_usd(total.ledger.money)), "no costs kept: import them", "", ""]
+    lines.append([f"usage {total.currency}", *said])
     for category, pico in sorted(total.apart.items()):
         lines.append([category, "", amount(format_usd(pico)), "", ""])
     if total.apart:
