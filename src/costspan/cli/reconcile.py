@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
                 to_stderr(text)
         if not _has_account(found, options.account):
             raise NotFound(
-                f"no account {shown(str(options.account))!r} in the invoices or the books of {month}:"
-                " costspan reconcile without --account names them"
+                f"no account {shown(str(options.account))!r} in the invoices or the books of"
+                f" {month}: costspan reconcile without --account names them"
             )
         store = books.ledger.invoices
         news = announce(store, found.variances, time.time_ns())
