@@ -64,11 +64,14 @@ class PostgresServer:
         installed = Path(found.origin).parent / _INSTALLED[VERSION]
         if self._user is None or _may_all_read(installed):
             return installed / "bin"
-        shutil.copytree(installed, self.folder / "programs", symlinks=True)
-        libraries = installed.parent.with_name(f"{installed.parent.name}.libs")
+        # Laid out as installed: the programs look for their libraries three folders above.
+        package = installed.parent
+        copied = self.folder / package.name / installed.name
+        shutil.copytree(installed, copied, symlinks=True)
+        libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
             shutil.copytree(libraries, self.folder / libraries.name)
-        return self.folder / "programs" / "bin"
+        return copied / "bin"
 
     def _as_user(self) -> dict[str, Any]:
         if self._user is None:
