@@ -18,8 +18,9 @@ from costspan.core.decide import Share
 from costspan.core.join.precedence import is_sweep
 from costspan.core.journal import ladder, ring, rung, segment, spool
 from costspan.core.recorder import Recorder
-from costspan.core.settle import posting
+from costspan.core.settle import decisions, posting
 from costspan.core.settle.entries import Appended
+from costspan.plugins.ledgers import appending
 from costspan.plugins.ledgers.sqlite import journal, settlement, store
 from simulator import files
 from simulator.hosts import replaced
@@ -293,15 +294,15 @@ def a_new_policy_decides_nothing_again() -> Generator[None]:
 @bug(23, 5, 19, seed=2)
 def of_two_payloads_the_first_wins() -> Generator[None]:
     def ordered(items: Any, key: Any = None) -> Any:
-        return list(items) if key is journal._hash else builtins.sorted(items, key=key)
+        return list(items) if key is appending.payload_hash else builtins.sorted(items, key=key)
 
-    with replaced(journal, "sorted", ordered):
+    with replaced(appending, "sorted", ordered):
         yield
 
 
 @bug(1, 2, 3, 23, seed=2)
 def shares_are_rounded_as_floats() -> Generator[None]:
-    right = settle.decide
+    right = decisions.decide
 
     def rounded(amount: int, whole: int | None) -> int:
         return round(amount / whole * float(whole)) if whole else 0
@@ -317,13 +318,13 @@ def shares_are_rounded_as_floats() -> Generator[None]:
         )  # fmt: skip
         return msgspec.structs.replace(decision, shares=shares)
 
-    with replaced(settle, "decide", decide):
+    with replaced(decisions, "decide", decide):
         yield
 
 
 @bug(12, 23, seed=1)
 def what_is_unpriced_costs_nothing() -> Generator[None]:
-    right = settle.decide
+    right = decisions.decide
 
     def decide(*given: Any) -> Any:
         decision = right(*given)
@@ -331,7 +332,7 @@ def what_is_unpriced_costs_nothing() -> Generator[None]:
             decision = msgspec.structs.replace(decision, cost=0, charge=0)
         return decision
 
-    with replaced(settle, "decide", decide):
+    with replaced(decisions, "decide", decide):
         yield
 
 
@@ -360,7 +361,7 @@ def a_rebuild_forgets_the_losers_of_a_conflict() -> Generator[None]:
 
     def kept(self: store.SqliteLedger) -> Any:
         losers = {row[0] for row in self.connection.execute("SELECT sha256 FROM conflicts")}
-        return (seen for seen in right(self) if journal._hash(seen) not in losers)
+        return (seen for seen in right(self) if appending.payload_hash(seen) not in losers)
 
     right_copy = rebuild.copy_books
 
