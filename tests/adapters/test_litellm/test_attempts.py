@@ -241,7 +241,7 @@ warnings.simplefilter("ignore")
 import costspan, litellm
 from costspan.adapters.litellm import install
 
-# A loaded machine is slow, and what is slow goes elsewhere: here every record is to be in the spool.
+# Where a machine is slow records go elsewhere: here every one is to be in the spool.
 from costspan.core import recorder
 from costspan.core.journal import rung
 
