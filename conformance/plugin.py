@@ -1,6 +1,7 @@
 """The pytest side of `pytest --pyargs costspan.conformance --adapter module:Driver`.
 
-Adds the option, loads the drivers, and prints the matrix of scenarios and adapters at the end.
+Adds the options, loads the drivers and what makes ledgers (`--ledger module:Factory`), and prints
+the matrix of scenarios and adapters at the end.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
+from costspan.conformance.ledgers.factory import LedgerFactory
 from costspan.conformance.suite.driver import Driver
 from costspan.conformance.suite.script import shipped
 
@@ -40,15 +42,20 @@ SHIPPED: Mapping[str, tuple[str, ...]] = {
 """The drivers that come with costspan, by module, and the packages of their hosts: played, where
 these are installed, if no --adapter is given."""
 
+T = TypeVar("T")
+
 _drivers: list[type[Driver]] = []
+_factories: list[type[LedgerFactory]] = []
 _cells: dict[tuple[str, str], dict[str, str]] = {}
 _absent: list[str] = []
+SHIPPED_LEDGER = "costspan.conformance.ledgers.sqlite:SqliteLedgers"
+"""What needs nothing; PostgreSQL needs a server, so it must be asked for."""
 _PLACE = re.compile(r"::Test_(\w+)::test_scenario\[(\w+)-(a?sync)\]")
 _MARKS = {"passed": "ok", "failed": "FAIL", "xfailed": "known", "skipped": "-"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--adapter module:Driver`, as often as there are adapters to check."""
+    """`--adapter module:Driver` and `--ledger module:Factory`, as often as there are any."""
     group = parser.getgroup("costspan")
     group.addoption(
         "--adapter",
@@ -57,17 +64,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="MODULE:DRIVER",
         help="check this driver (default: those that costspan ships)",
     )
+    group.addoption(
+        "--ledger",
+        action="append",
+        default=[],
+        metavar="MODULE:FACTORY",
+        help="check the ledgers of this factory (default: SQLite's; none if --adapter is given)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the drivers: from the folder pytest was called in, or installed."""
+    """Load what is named: from the folder pytest was called in, or installed.
+
+    Whoever names one kind alone wants nothing of the other.
+    """
     here = str(config.invocation_params.dir)
     if here not in sys.path:
         sys.path.insert(0, here)
-    _drivers[:] = [load(name) for name in config.getoption("--adapter") or _shipped()]
-    for name, number in Counter(driver.name for driver in _drivers).items():
-        if number > 1:
-            raise pytest.UsageError(f"--adapter: {number} drivers are named {name!r}; rename one")
+    adapters: list[str] = config.getoption("--adapter")
+    ledgers: list[str] = config.getoption("--ledger")
+    if not adapters and not ledgers:
+        adapters, ledgers = list(_shipped()), [SHIPPED_LEDGER]
+    _drivers[:] = [load(name) for name in adapters]
+    _factories[:] = [_load(name, "--ledger", LedgerFactory) for name in ledgers]
+    for option, what, names in (
+        ("--adapter", "drivers", [driver.name for driver in _drivers]),
+        ("--ledger", "factories", [factory.name for factory in _factories]),
+    ):
+        for name, number in Counter(names).items():
+            if number > 1:
+                raise pytest.UsageError(f"{option}: {number} {what} are named {name!r}; rename one")
 
 
 def _shipped() -> Iterator[str]:
@@ -89,8 +115,22 @@ def drivers() -> list[type[Driver]]:
     return list(_drivers)
 
 
+def factories() -> list[type[LedgerFactory]]:
+    """What makes the ledgers of this run."""
+    return list(_factories)
+
+
 def load(name: str) -> type[Driver]:
     """The driver class named `module:attribute`.
+
+    Raises:
+        pytest.UsageError: if there is none.
+    """
+    return _load(name, "--adapter", Driver)
+
+
+def _load(name: str, option: str, kind: type[T]) -> type[T]:
+    """The class of this kind named `module:attribute`, which an option asks for.
 
     Raises:
         pytest.UsageError: if there is none.
@@ -103,10 +143,10 @@ def load(name: str) -> type[Driver]:
         is_theirs = "importlib" not in last.filename and last.filename != __file__
         place = f" ({last.filename}:{last.lineno})" if is_theirs else ""
         said = "".join(traceback.format_exception_only(error)).strip()
-        raise pytest.UsageError(f"--adapter {name}: {said}{place}") from error
-    if not (isinstance(found, type) and issubclass(found, Driver)):
+        raise pytest.UsageError(f"{option} {name}: {said}{place}") from error
+    if not (isinstance(found, type) and issubclass(found, kind)):
         raise pytest.UsageError(
-            f"--adapter {name}: {found!r} is no subclass of Driver, of costspan.conformance"
+            f"{option} {name}: {found!r} is no subclass of {kind.__name__}, of costspan.conformance"
         )
     return found
 

@@ -2,7 +2,7 @@
 
 The format is that of the golden files: named price books, aliases, and scenarios with
 `deliveries`, trusted `sessions`, `adjustments` and `expected` books. A scenario is settled by the
-real settlement into a real ledger in memory.
+real settlement into a real ledger: one in memory, or an empty one that is given.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -92,15 +93,23 @@ class ScenarioFile:
         ]
 
     def books_of(
-        self, scenario: Mapping[str, Any], batches: Sequence[Sequence[Observation]]
+        self,
+        scenario: Mapping[str, Any],
+        batches: Sequence[Sequence[Observation]],
+        ledger: Ledger | None = None,
     ) -> dict[str, Any]:
-        """The books of a scenario whose observations arrive in these batches."""
-        ledger = open_url("sqlite:///:memory:", create=True)
-        try:
+        """The books of a scenario whose observations arrive in these batches.
+
+        Args:
+            scenario: One of `scenarios`.
+            batches: Its deliveries, as they arrive.
+            ledger: An empty ledger to settle into (default: one in memory).
+        """
+        if ledger is not None:
             self.settle_into(ledger, scenario, batches)
             return _printed(ledger, scenario)
-        finally:
-            ledger.close()
+        with closing(open_url("sqlite:///:memory:", create=True)) as opened:
+            return self.books_of(scenario, batches, opened)
 
     def settle_into(
         self,

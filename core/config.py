@@ -25,6 +25,7 @@ clients three tries of 600 s. An end that comes later still wins."""
 _OPEN_TTL_SECONDS_MAX = 10 * 366 * 86_400
 FILE_NAME = "costspan.toml"
 Sync = Literal["interval", "always"]
+Drain = Literal["on", "off"]
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _KEYS = (
     "ledger",
@@ -37,6 +38,7 @@ _KEYS = (
     "gateways",
     "open_ttl",
     "sync",
+    "drain",
     "spool_beside",
     "checkpoint_key",
     "unpriced_threshold",
@@ -61,12 +63,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     a file of tenants (`core.read.directory`); `gateways` are base URLs
     that are metered themselves; `open_ttl_seconds` is how long a call may be open before it is
     swept; `sync` says whether records are put on the disk itself every second (`interval`) or each
-    before it is acknowledged (`always`); `spool_beside` is the folder for records while the spool
-    takes none, None for no such folder; `checkpoint_key` is the file of the key that signs closes,
-    and `unpriced_threshold` how many events of unknown cost a period may have that is closed
-    without force; `prompt_keys` is the file of the keys that prompts are hashed with, None for no
-    hashes; `attributes` are the names kept of `attributes`, beside our own; `since_ns`
-    (UTC) is when the settings took force here.
+    before it is acknowledged (`always`); `drain` whether processes that record drain too, or leave
+    that to a `costspan drain` beside them (`off`); `spool_beside` is the folder for records while
+    the spool takes none, None for no such folder; `checkpoint_key` is the file of the key that
+    signs closes, and `unpriced_threshold` how many events of unknown cost a period may have that is
+    closed without force; `prompt_keys` is the file of the keys that prompts are hashed with, None
+    for no hashes; `attributes` are the names kept of `attributes`, beside our own; `since_ns` (UTC)
+    is when the settings took force here.
     """
 
     ledger: str
@@ -79,6 +82,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[str, ...] = ()
     open_ttl_seconds: int = OPEN_TTL_SECONDS
     sync: Sync = "interval"
+    drain: Drain = "on"
     spool_beside: Path | None = None
     checkpoint_key: Path | None = None
     unpriced_threshold: int = 0
@@ -115,6 +119,7 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
     gateways: tuple[str, ...] = ()
     open_ttl_seconds = OPEN_TTL_SECONDS
     sync: Sync = "interval"
+    drain: Drain = "on"
     unpriced_threshold = 0
     attributes: tuple[str, ...] = ()
     for source, values, base in (
@@ -131,6 +136,8 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
                 open_ttl_seconds = _open_ttl(value, source)
             elif key == "sync":
                 sync = _sync(value, source)
+            elif key == "drain":
+                drain = _drain(value, source)
             elif key == "unpriced_threshold":
                 unpriced_threshold = _unpriced_threshold(value, source)
             elif key == "attributes":
@@ -153,6 +160,7 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
         gateways=gateways,
         open_ttl_seconds=open_ttl_seconds,
         sync=sync,
+        drain=drain,
         spool_beside=_beside(texts.get("spool_beside"), spool),
         checkpoint_key=Path(texts["checkpoint_key"]) if "checkpoint_key" in texts else None,
         unpriced_threshold=unpriced_threshold,
@@ -176,6 +184,12 @@ def _beside(text: str | None, spool: Path) -> Path | None:
 def _sync(value: object, source: str) -> Sync:
     if value not in ("interval", "always"):
         raise ConfigError(f"{source} sets sync to {value!r}; it is 'interval' or 'always'")
+    return value
+
+
+def _drain(value: object, source: str) -> Drain:
+    if value not in ("on", "off"):
+        raise ConfigError(f"{source} sets drain to {value!r}; it is 'on' or 'off'")
     return value
 
 

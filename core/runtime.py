@@ -70,6 +70,7 @@ def configure(
     charges: str | os.PathLike[str] | None = None,
     open_ttl: int | None = None,
     sync: str | None = None,
+    drain: str | None = None,
     spool_beside: str | os.PathLike[str] | None = None,
     prompt_keys: str | os.PathLike[str] | None = None,
     attributes: str | tuple[str, ...] | list[str] | None = None,
@@ -90,6 +91,8 @@ def configure(
             given 26 hours at least.
         sync: When records are put on the disk itself: `interval` (default), every second, so that
             a power cut takes the last one's at most; `always`, each before it is acknowledged.
+        drain: `on` (default), or `off`: this process records, and leaves draining to a
+            `costspan drain --watch` beside it; it needs no way to the ledger then.
         spool_beside: Folder for records while the spool takes none; `off` for none. Unless said,
             one of this user's own, in `/dev/shm` or else in the temporary directory.
         prompt_keys: File of the keys that prompts are hashed with (`core.privacy.hashing`); without
@@ -105,7 +108,7 @@ def configure(
         {
             "ledger": ledger, "spool": spool, "rules": rules, "prices": prices,
             "charges": charges, "profile": profile, "gateways": gateways, "open_ttl": open_ttl,
-            "sync": sync, "spool_beside": spool_beside, "prompt_keys": prompt_keys,
+            "sync": sync, "drain": drain, "spool_beside": spool_beside, "prompt_keys": prompt_keys,
             "attributes": attributes,
         }
     )  # fmt: skip
@@ -307,7 +310,10 @@ def _sync() -> None:
 
 def _drain(even_if_empty: bool = False) -> bool:
     """Drain, if anything waits or (to sweep) even if not; whether it did."""
-    folders = spool.folders_of(settings())
+    known = settings()
+    if known.drain == "off":
+        return False
+    folders = spool.folders_of(known)
     if not even_if_empty and not any(map(spool.segments, folders)):
         return False
     flush(timeout=1.0)
@@ -316,6 +322,8 @@ def _drain(even_if_empty: bool = False) -> bool:
 
 def _drain_and_deliver(even_if_empty: bool = False) -> bool:
     """As `_drain`; then the sinks are brought what this or another process settled."""
+    if settings().drain == "off":
+        return False  # all of it is a sidecar's part
     with forks.unforked():  # what a drain needs, plugins too, is imported where no fork cuts it
         load("costspan.core.drain")
         sinks = load("costspan.core.sinks")

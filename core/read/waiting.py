@@ -31,7 +31,8 @@ class Waiting(NamedTuple):
 
     `complete` segments wait for a drain, the oldest since `oldest_ns` (ns UTC); `live` ones are
     held by their writers (or by a drain under way); `quarantined` are torn tails put aside.
-    `unreadable` says why not all of the folder could be looked at.
+    `unreadable` says why not all of the folder could be looked at. `writers` has the writer of each
+    segment, and whether it is live.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Waiting(NamedTuple):
     oldest_ns: int | None
     quarantined: tuple[Tail, ...]
     unreadable: str | None = None
+    writers: tuple[tuple[str, bool], ...] = ()
 
 
 def waiting(folder: Path) -> Waiting:
@@ -54,6 +56,7 @@ def waiting(folder: Path) -> Waiting:
 def _waiting(folder: Path) -> Waiting:
     complete = live = size_bytes = 0
     oldest_ns: int | None = None
+    writers: list[tuple[str, bool]] = []
     for path in spool.segments(folder):
         try:
             fd = os.open(path, os.O_RDONLY)
@@ -61,7 +64,9 @@ def _waiting(folder: Path) -> Waiting:
             continue  # drained since the folder was read
         try:
             found = os.fstat(fd)
-            if _is_held(fd):
+            is_live = _is_held(fd)
+            writers.append((spool.writer_of(path), is_live))
+            if is_live:
                 live += 1
                 continue
         finally:
@@ -71,7 +76,7 @@ def _waiting(folder: Path) -> Waiting:
         written_ns = found.st_mtime_ns
         oldest_ns = written_ns if oldest_ns is None else min(oldest_ns, written_ns)
     torn = tuple(map(_tail, spool.quarantined(folder)))
-    return Waiting(folder, complete, live, size_bytes, oldest_ns, torn)
+    return Waiting(folder, complete, live, size_bytes, oldest_ns, torn, writers=tuple(writers))
 
 
 def _tail(path: Path) -> Tail:

@@ -96,3 +96,30 @@ def test_a_file_that_is_no_scenario(desk: Desk, tmp_path: Path, content: str, sa
 
 def test_no_such_file(desk: Desk) -> None:
     assert desk.run("replay", "nowhere.json").code == 2
+
+
+@pytest.mark.parametrize("scheme", ["sqlite:///", ""])
+def test_golden_books_in_files(desk: Desk, scheme: str) -> None:
+    """Beside the ledger that is named, which is not looked at; nothing is left."""
+    desk.ledger.write_bytes(b"somebody's books")
+    before = sorted(desk.folder.iterdir())
+    ran = desk.run("replay", GOLDEN / "merge.json", "--ledger", f"{scheme}{desk.ledger}")
+    assert ran.code == 0
+    assert "0 differ" in ran.out
+    assert desk.ledger.read_bytes() == b"somebody's books"
+    assert sorted(desk.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("sqlite:////nowhere/at/all.db", "there is no folder /nowhere/at"),
+        ("mysql://here/there", "scheme 'mysql'"),
+        ("postgresql://nobody@/none?host=/nowhere", "cannot be opened"),
+    ],
+)
+def test_where_no_ledger_can_be_made(desk: Desk, place: str, said: str) -> None:
+    ran = desk.run("replay", GOLDEN / "merge.json", "--ledger", place)
+    assert ran.code == 4
+    assert said in ran.err
+    assert "Traceback" not in ran.err

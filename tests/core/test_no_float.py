@@ -18,7 +18,8 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[2]
 _MONEY_PATH = (
     *("core/money.py", "core/prices", "core/restate", "core/decide", "core/settle", "core/read"),
-    *("core/invoices", "core/allocate", "core/reconcile", "plugins/prices", "plugins/invoices"),
+    *("core/invoices", "core/allocate", "core/reconcile", "core/backfill"),
+    *("plugins/prices", "plugins/invoices", "plugins/backfill"),
 )
 _EXACT = {"Fraction", "Decimal", "Path"}
 _FLOAT_RESULT = {"sqrt", "pow", "exp", "log", "fsum", "fmean", "mean", "log2", "log10", "ldexp"}

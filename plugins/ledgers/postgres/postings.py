@@ -10,6 +10,7 @@ from costspan.core.settle.free import FREE_BUCKETS, LAST_DAY
 from costspan.plugins.ledgers.postgres.database import Database, Row
 from costspan.plugins.ledgers.postgres.journal import JournalTables
 from costspan.plugins.ledgers.postgres.lines import Lines
+from costspan.plugins.ledgers.postgres.rebuilding import begin_after, last_number
 from costspan.plugins.ledgers.sqlite.checksums import checksum
 from costspan.plugins.ledgers.sqlite.lines import NAMES, line_of
 
@@ -40,6 +41,7 @@ class PostingTables(JournalTables):
         self._append(numbered)
         sql = "INSERT INTO copied SELECT unnest(%b::text[]) ON CONFLICT DO NOTHING"
         self._db.run(sql, [each.event_id for _, each in numbered])
+        begin_after(self._db, last_number(self._db))  # these numbers are taken
 
     def _append(self, numbered: Collection[tuple[int | None, Posting]]) -> None:
         if not numbered:

@@ -23,7 +23,7 @@ COMMANDS: dict[str, str] = {
     "statement": "what one tenant is charged for a month, and why",
     "doctor": "name every silent trap that can be seen, and what to do about it",
     "drain": "settle what waits in the spool into the ledger",
-    "ingest": "add observations from an NDJSON file",
+    "ingest": "add observations from a file, or last year's calls from LiteLLM, Langfuse or FOCUS",
     "rebuild": "build the books anew from the journal, and compare",
     "invoices": "keep what providers bill: import, list, show",
     "reconcile": "the books beside the invoices: every difference, its causes, its review",

@@ -10,7 +10,7 @@ from costspan.cli.finding import Finding, Severity, most
 from costspan.core.journal.records import Control, Counts, Refusals
 from costspan.core.settle.ledger import Ledger
 
-_REFUSED = "refused:"
+REFUSED = "refused:"
 
 
 class _Kind(NamedTuple):
@@ -118,7 +118,7 @@ def counters_of(controls: Iterable[Control]) -> Counter[str]:
                 greatest[record.writer, name] = max(greatest[record.writer, name], times)
         elif isinstance(record, Refusals):
             for reason, times in record.counts.items():
-                name = _REFUSED + reason
+                name = REFUSED + reason
                 refused[record.writer, name] = max(refused[record.writer, name], times)
     # A refusal is in both: by its writer, and by the process that may have had several writers.
     return _by_name(greatest) | _by_name(refused)
@@ -134,7 +134,7 @@ def _by_name(counts: Counter[tuple[str, str]]) -> Counter[str]:
 def of_counters(ledger: Ledger) -> Iterator[Finding]:
     """What the processes counted: lost records, rungs of the ladder, faults they survived."""
     counted = counters_of(ledger.controls())
-    refused = _taken(counted, _REFUSED)
+    refused = _taken(counted, REFUSED)
     if refused:
         yield Finding(
             severity="error",

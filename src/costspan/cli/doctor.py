@@ -18,7 +18,7 @@ from costspan.cli.finding import Finding
 from costspan.cli.findings import of_books, of_ledger
 from costspan.cli.printing import Block, Page, counted, joined, print_json, shown, to_stderr
 from costspan.cli.progress import progress
-from costspan.cli.settings import open_books, settings_of
+from costspan.cli.settings import open_books, settings_of, shown_url, spools_of
 from costspan.cli.surroundings import (
     LATE_NS,
     lease_of,
@@ -30,12 +30,14 @@ from costspan.cli.surroundings import (
     of_sinks,
     of_spool,
 )
+from costspan.cli.writing import plain_writer, print_writers
 from costspan.core import sinks
 from costspan.core.config import Config
 from costspan.core.journal import spool
 from costspan.core.ledger_errors import LedgerError, LedgerMissing
 from costspan.core.read.books import Books
 from costspan.core.read.waiting import Waiting, waiting
+from costspan.core.read.writers import Writer, writers_of
 
 _ORDER = ("error", "warning", "note")
 _STYLE = {"error": "bold red", "warning": "yellow", "note": "dim"}
@@ -55,12 +57,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print what was found; 1 if any of it is an error, 3 if there is no ledger."""
     settings = settings_of(options)
-    examined = _Examined(settings)
+    examined = _Examined(settings, spools_of(options))
     page = None if options.json else Page()
     examined.look_around()
     if page is not None:
         _print_places(page, examined)
         _print_findings(page, examined.findings)
+        print_writers(page, examined.writers, examined.now_ns)
     if not options.quick:
         around = len(examined.findings)
         examined.look_at_events()
@@ -69,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     examined.close()
     if page is None:
         print_json(examined.plain())
-        to_stderr(f"ledger: {settings.ledger_url}")
+        to_stderr(f"ledger: {examined.shown}")
     else:
         _print_sum(page, examined.findings, options.quick)
     if not examined.has_ledger:
@@ -80,13 +83,17 @@ def run(options: argparse.Namespace) -> int:
 class _Examined:
     """The books and what is around them, looked at once."""
 
-    def __init__(self, settings: Config) -> None:
+    def __init__(self, settings: Config, given: list[Path]) -> None:
         self.settings = settings
+        self._given = given
         self.has_ledger = True
         self.findings: list[Finding] = []
         self.spools: list[Waiting] = []
         self.counts: dict[str, int] = {}
-        self._now_ns = time.time_ns()
+        self.shown = shown_url(settings.ledger_url)
+        self.writers: list[Writer] = []
+        self.is_reached = False
+        self.now_ns = time.time_ns()
         self._books: Books | None = None
         self._counters: dict[str, int] = {}
         self._sinks: list[sinks.Standing] = []
@@ -94,7 +101,7 @@ class _Examined:
 
     def look_around(self) -> None:
         """Everything that takes no look at the events: it must come first, and soon."""
-        self.spools = [waiting(folder) for folder in spool.folders_of(self.settings)]
+        self.spools = [waiting(folder) for folder in spool.folders_of(self.settings, self._given)]
         found = [*self._around(), *self._guarded(self._of_ledger)]
         # Last: opening the ledger has loaded the plugins and called them.
         self._add([*found, *of_process()])
@@ -120,7 +127,7 @@ class _Examined:
             # The folder beside the spool lies in memory as a rule; what lies there is to know.
             if found.folder == self.settings.spool or found.complete or found.live:
                 yield from of_place("spool", found.folder)
-            yield from of_spool(found, self._now_ns)
+            yield from of_spool(found, self.now_ns)
 
     def _guarded(self, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
         try:
@@ -130,9 +137,11 @@ class _Examined:
                 severity="error",
                 check="ledger_unusable",
                 count=1,
-                what=f"{self.settings.ledger_url} cannot be read to its end: {error}",
+                what=f"{self.shown} cannot be read to its end: {error}",
                 do="keep the file as it is; restore a copy of it, or move it away and drain anew:"
-                " what still waits in the spool is safe there",
+                " what still waits in the spool is safe there"
+                if self.settings.ledger_url.startswith(_SQLITE)
+                else "see to its server, and look again; what still waits in the spool is safe",
             )
 
     def _of_ledger(self) -> Iterator[Finding]:
@@ -141,6 +150,7 @@ class _Examined:
         except LedgerMissing as missing:
             self.has_ledger = False
             what = "; nothing was recorded here either" if not self._has_records() else ""
+            self.is_reached = True
             yield Finding(
                 severity="error",
                 check="no_ledger",
@@ -149,6 +159,20 @@ class _Examined:
                 do="run costspan drain where records wait, or name the right ledger and spool",
             )
             return
+        except LedgerError as error:
+            if self.settings.ledger_url.startswith(_SQLITE):
+                raise
+            yield Finding(
+                severity="error",
+                check="ledger_unreachable",
+                count=1,
+                what=str(error),
+                do="see to its server, and the way to it; records wait in the spools meanwhile, and"
+                " nothing of them is lost",
+            )
+            self.writers = writers_of(None, self.spools)
+            return
+        self.is_reached = True
         ledger = self._books.ledger
         self._busy = lease_of(self.settings.ledger_url)
         yield from of_lease(self._busy, any(map(self._is_late, self.spools)))
@@ -156,27 +180,30 @@ class _Examined:
         yield from of_sinks(self._sinks)
         self._counters = dict(counters_of(ledger.controls()))
         self.counts = ledger.counts()
+        self.writers = writers_of(ledger, self.spools)
         yield from of_ledger(ledger, self.counts, self._has_records())
 
     def _of_events(self) -> Iterator[Finding]:
         if self._books is not None:
             with progress("examining", "events", self.counts.get("events")) as tell:
-                yield from of_books(self._books, self._now_ns, tell)
+                yield from of_books(self._books, self.now_ns, tell)
 
     def _has_records(self) -> bool:
         return any(found.complete or found.live for found in self.spools)
 
     def _is_late(self, found: Waiting) -> bool:
-        return found.oldest_ns is not None and self._now_ns - found.oldest_ns > LATE_NS
+        return found.oldest_ns is not None and self.now_ns - found.oldest_ns > LATE_NS
 
     def plain(self) -> dict[str, Any]:
         """As plain JSON values."""
         findings = sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity))
         return {
-            "ledger": self.settings.ledger_url,
+            "ledger": self.shown,
+            "is_reached": self.is_reached,
             "spool": str(self.settings.spool),
             "spools": [self._plain_spool(found) for found in self.spools],
             "busy": self._busy,
+            "writers": [plain_writer(each, self.now_ns) for each in self.writers],
             "sinks": msgspec.to_builtins(self._sinks),
             "counters": dict(sorted(self._counters.items())),
             "counts": self.counts,
@@ -189,7 +216,7 @@ class _Examined:
             "folder": str(found.folder),
             "segments": found.complete,
             "bytes": found.size_bytes,
-            "oldest_seconds": None if oldest is None else (self._now_ns - oldest) // 10**9,
+            "oldest_seconds": None if oldest is None else (self.now_ns - oldest) // 10**9,
             "live": found.live,
             "newer": newer_segments(found.folder),
             "quarantined": [
@@ -201,7 +228,8 @@ class _Examined:
 
 def _print_places(page: Page, examined: _Examined) -> None:
     """For people: where everything is."""
-    page.line(f"ledger {examined.settings.ledger_url}", "dim")
+    reached = "" if examined.is_reached else " (cannot be opened)"
+    page.line(f"ledger {examined.shown}{reached}", "dim")
     for found in examined.spools:
         page.line(f"spool  {found.folder}", "dim")
     if counts := examined.counts:

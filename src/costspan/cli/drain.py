@@ -7,6 +7,7 @@ from contextlib import closing
 
 import msgspec
 
+from costspan.cli import watch_options
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
@@ -17,6 +18,8 @@ from costspan.core.drain import Drained, drain
 from costspan.core.journal import spool
 from costspan.core.read.waiting import waiting
 from costspan.core.settle.ledger import open_url
+
+_WAIT_SECONDS = 30
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--wait",
         metavar="SECONDS",
         type=int,
-        default=30,
-        help="for another process that is settling (default %(default)s)",
+        help=f"for another process that is settling (default {_WAIT_SECONDS}; with --watch"
+        f" {watch_options.WAIT_SECONDS})",
     )
     parser.add_argument(
         "--sweep-older",
@@ -44,11 +47,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         " way as well (default: the setting open_ttl, and 26 hours for a batch)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document")
+    watch_options.arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Drain; 1 if there was something that nobody can read. A sink that fails waits, no more."""
     settings, given = settings_of(options), spools_of(options)
+    if options.watch:
+        from costspan.cli.watch import watch  # a plain drain needs no server
+
+        return watch(settings, given, watch_options.plan_of(options, given))
+    watch_options.check_absent(options)
     if options.sweep_older is not None and options.sweep_older < 0:
         raise UsageError("--sweep-older must be 0 or more seconds")
     for folder in given:
@@ -61,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         done = drain(
             settings,
             folders,
-            timeout_seconds=options.wait,
+            timeout_seconds=_WAIT_SECONDS if options.wait is None else options.wait,
             progress=lambda so_far: tell(so_far.segments),
             sweep_older_seconds=options.sweep_older,
         )

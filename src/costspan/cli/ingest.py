@@ -1,5 +1,7 @@
 """`costspan ingest FILE`: observations from a file, one JSON object a line, in the wire format.
 
+`costspan ingest litellm-spendlogs SOURCE` and the like read what other systems kept (`backfill`).
+
 Reading a file twice changes nothing: a line that does not name itself (no `oid`, no `writer` with
 `seq`) is named by its content and by how often that content stood in the file before it.
 """
@@ -19,6 +21,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from costspan.cli import backfill
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
@@ -37,7 +40,21 @@ _SAYS_NOTHING = frozenset({"schema_version", "layer", "phase"})
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `ingest`."""
-    parser.add_argument("file", metavar="FILE", nargs="?", help="NDJSON, or - for standard input")
+    kinds = ", ".join(backfill.KINDS)
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        nargs="?",
+        help=f"NDJSON, or - for standard input; or one of {kinds}, and then its SOURCE",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="its export (CSV, JSON or NDJSON; gzip too); for litellm-spendlogs also the"
+        " postgresql:// URL of LiteLLM's database",
+    )
+    backfill.arguments(parser)
     parser.add_argument(
         "--rejected", metavar="FILE", type=Path, help="write the rejected lines here, as they are"
     )
@@ -52,6 +69,14 @@ def run(options: argparse.Namespace) -> int:
         return OK
     if options.file is None:
         raise UsageError("name a FILE, or - for standard input (--schema prints the format)")
+    if options.source is not None:
+        if options.file not in backfill.KINDS:
+            raise UsageError(f"of {options.file!r} nothing is known: {', '.join(backfill.KINDS)}")
+        return backfill.run(options)
+    if options.file in backfill.KINDS and not Path(options.file).exists():
+        raise UsageError(f"costspan ingest {options.file} SOURCE: name its export")
+    if options.tenant_from is not None or options.by_row:
+        raise UsageError(f"--tenant-from and --by-row are for {', '.join(backfill.KINDS)}")
     settings = settings_of(options)
     allow(settings.attributes)
     report = Report()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Column, Page, amount, counted, print_json, to_stderr
+from costspan.conformance.ledgers.fresh import IN_MEMORY, Opening, empty_ledgers
 from costspan.conformance.scenario import (
     ScenarioError,
     ScenarioFile,
@@ -36,12 +38,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Settle every scenario; 1 if one has `expected` books and differs from them."""
+    """Settle every scenario; 1 if one has `expected` books and differs from them.
+
+    Each in an empty ledger of its own: in memory, or at the place that --ledger names, beside what
+    is there. Settings from elsewhere name the books of somebody's calls: they do not count here.
+    """
+    place: str | None = getattr(options, "ledger", None)
     if options.batches < 1:
         raise UsageError("--batches must be 1 or more")
     try:
         file = ScenarioFile.load(options.file)
-        played = [(scenario, _play(file, scenario, options)) for scenario in _checked(file)]
+        with empty_ledgers(_url(place)) as empty:
+            played = [
+                (scenario, _play(file, scenario, options, empty)) for scenario in _checked(file)
+            ]
     except ScenarioError as error:
         raise UsageError(str(error)) from error
     wrong = {
@@ -57,6 +67,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(played, wrong)
     return BAD if any(wrong.values()) else OK
+
+
+def _url(place: str | None) -> str:
+    """Where empty ledgers are made; a bare path is a file of SQLite."""
+    if place is None:
+        return IN_MEMORY
+    return place if "://" in place else f"sqlite:///{place}"
 
 
 class _Shape(msgspec.Struct):
@@ -84,7 +101,10 @@ def _checked(file: ScenarioFile) -> list[dict[str, Any]]:
 
 
 def _play(
-    file: ScenarioFile, scenario: Mapping[str, Any], options: argparse.Namespace
+    file: ScenarioFile,
+    scenario: Mapping[str, Any],
+    options: argparse.Namespace,
+    empty: Opening,
 ) -> dict[str, Any]:
     try:
         deliveries = file.deliveries(scenario)
@@ -94,7 +114,8 @@ def _play(
             shuffler.shuffle(deliveries)
         size = max(1, -(-len(deliveries) // options.batches))
         batches = [deliveries[at : at + size] for at in range(0, len(deliveries), size)]
-        return file.books_of(scenario, batches)
+        with closing(empty()) as ledger:
+            return file.books_of(scenario, batches, ledger)
     except ValueError as error:
         raise ScenarioError(f"{file.name}: scenario {scenario['id']}: {error}") from error
 

@@ -1,0 +1,60 @@
+"""The ways in which rows come: files of each format, and a table with LiteLLM's own columns."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from desk import Desk, Ran
+
+Row = dict[str, Any]
+
+
+def ndjson(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
+    lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    return path
+
+
+def document(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text(json.dumps({"data": rows, "meta": {"page": 1}}, indent=2), "utf-8")
+    return path
+
+
+def table(path: Path, rows: Sequence[Mapping[str, Any]], packed: bool = False) -> Path:
+    """CSV, as psql's \\copy writes it: nulls are empty."""
+    plain = path.with_suffix(".plain")
+    with plain.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(
+            {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in row.items()}
+            for row in rows
+        )
+    data = plain.read_bytes()
+    path.write_bytes(gzip.compress(data) if packed else data)
+    return path
+
+
+def ingest(desk: Desk, rows: Iterable[Mapping[str, Any] | str], *options: object) -> Ran:
+    """Ingest rows of LiteLLM's."""
+    path = ndjson(desk.folder / "rows.ndjson", rows)
+    return desk.run("ingest", "litellm-spendlogs", path, *options)
+
+
+def owners(desk: Desk) -> dict[str, tuple[str | None, int]]:
+    """Cost and events by owner."""
+    found = desk.run("report", "--json", "--by", "owner").json["rows"]
+    return {row["owner"]: (row["cost"], row["events"]) for row in found}
+
+
+def causes(ran: Ran) -> dict[str, int]:
+    """Rows by cause."""
+    found: dict[str, int] = {}
+    for each in ran.json["differences"]:
+        found[each["cause"]] = found.get(each["cause"], 0) + each["rows"]
+    return found

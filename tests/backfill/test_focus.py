@@ -1,0 +1,81 @@
+"""FOCUS rows: usage of a model is an event, a bill is an invoice, no call is counted twice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from desk import Desk
+from exports import causes, ingest, owners, table
+from test_litellm import call
+
+Row = dict[str, Any]
+
+
+def charge(component: str = "input", quantity: str = "1000000.0", **more: Any) -> Row:
+    return {
+        "ChargeCategory": "Usage",
+        "ChargePeriodStart": "2026-10-05T12:00:00Z",
+        "ChargePeriodEnd": "2026-10-05T13:00:00Z",
+        "BilledCost": "0.15",
+        "BillingCurrency": "USD",
+        "ProviderName": "OpenAI",
+        "SubAccountId": "acme",
+        "ConsumedQuantity": quantity,
+        "ConsumedUnit": "Tokens",
+        "SkuPriceDetails": json.dumps({"x_Model": "gpt-4o-mini", "x_TokenType": component}),
+        "Tags": "{}",
+        **more,
+    }
+
+
+def read(desk: Desk, rows: list[Row], *options: object) -> Any:
+    return desk.run("ingest", "focus", table(desk.folder / "focus.csv", rows), *options)
+
+
+def test_usage_of_models_is_priced_anew(desk: Desk) -> None:
+    rows = [
+        charge(),
+        charge("output", "1000", BilledCost="0.0006", Tags='{"tenant": "globex"}'),
+        charge("cache_read", "10", BilledCost="0.5"),
+    ]
+    ran = read(desk, rows, "--json")
+    assert (ran.code, causes(ran)) == (0, {"same": 2, "price": 1})
+    assert owners(desk) == {"acme": ("0.150000750000", 2), "globex": ("0.000600000000", 1)}
+    again = read(desk, rows, "--json").json
+    assert (again["duplicates"], again["new"]) == (3, 0)
+
+
+def test_equal_rows_are_counted_and_a_day_that_grew_conflicts(desk: Desk) -> None:
+    assert read(desk, [charge(), charge()], "--json").json["new"] == 2
+    grown = read(desk, [charge(quantity="2000000.0"), charge()], "--json").json
+    assert (grown["conflicts"], grown["duplicates"]) == (1, 1)
+    assert owners(desk)["acme"][1] == 2
+
+
+def test_what_is_a_bill_is_said_to_be_one(desk: Desk) -> None:
+    rows = [
+        charge(ChargeCategory="Tax"),
+        charge(SkuPriceDetails="{}"),
+        charge(BillingCurrency="EUR"),
+        charge(quantity="-5"),
+    ]
+    ran = read(desk, rows, "--json")
+    assert ran.code == 1
+    assert len(ran.json["left_out"]) == 2
+    assert all("costspan invoices import" in reason for reason in ran.json["left_out"])
+    assert ran.json["rejected"] == [
+        {"where": "line 4", "reason": "BillingCurrency EUR: the books are in USD"}
+    ]
+    assert ran.json["flags"]["invalid_usage"] == 1
+
+
+def test_a_month_whose_calls_are_known_is_refused(desk: Desk) -> None:
+    ingest(desk, [call()])
+    before = owners(desk)
+    ran = read(desk, [charge()])
+    assert ran.code == 2
+    assert "2026-10" in ran.err
+    assert owners(desk) == before
+    other = {"ChargePeriodStart": "2026-09-05T12:00:00Z", "ChargePeriodEnd": "2026-09-05T13:00:00Z"}
+    assert read(desk, [charge(**other)]).code == 0
