@@ -81,8 +81,8 @@ def pytest_configure(config: pytest.Config) -> None:
     here = str(config.invocation_params.dir)
     if here not in sys.path:
         sys.path.insert(0, here)
-    adapters: list[str] = config.getoption("--adapter")
-    ledgers: list[str] = config.getoption("--ledger")
+    adapters: list[str] = config.getoption("--adapter") or []
+    ledgers: list[str] = config.getoption("--ledger") or []
     if not adapters and not ledgers:
         adapters, ledgers = list(_shipped()), [SHIPPED_LEDGER]
     _drivers[:] = [load(name) for name in adapters]
