@@ -19,7 +19,7 @@ from costspan.cli.backfill_report import Outcome, print_outcome
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import counted
 from costspan.cli.progress import progress
-from costspan.cli.settings import settings_of
+from costspan.cli.settings import settings_of, shown_url
 from costspan.core.backfill.claim import Claim, LeftOut, Rejected
 from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     settings = settings_of(options)
     kind: str = options.file
     converter = _converter(kind, options)
-    outcome = Outcome(kind, settings.ledger_url)
+    outcome = Outcome(kind, shown_url(settings.ledger_url))
     with ExitStack() as stack:
         put_aside: TextIO | None = None
         if options.rejected is not None:

@@ -25,7 +25,7 @@ from costspan.cli import backfill
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
-from costspan.cli.settings import settings_of
+from costspan.cli.settings import settings_of, shown_url
 from costspan.core import clean
 from costspan.core.attributes import allow
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
@@ -101,9 +101,9 @@ def run(options: argparse.Namespace) -> int:
             tell(lines.read)
     if options.json:
         print_json(_plain(lines, report))
-        to_stderr(f"ledger: {settings.ledger_url}")
+        to_stderr(f"ledger: {shown_url(settings.ledger_url)}")
     else:
-        _print(lines, report, settings.ledger_url)
+        _print(lines, report, shown_url(settings.ledger_url))
     return BAD if lines.rejected else OK
 
 

@@ -29,7 +29,7 @@ from costspan.cli.printing import (
     to_stderr,
 )
 from costspan.cli.progress import progress
-from costspan.cli.settings import open_books, reader_settings_of
+from costspan.cli.settings import open_books, reader_settings_of, shown_url
 from costspan.core.config import Config
 from costspan.core.invoices.document import RAW_BYTES_MAX, Document, InvoiceError, Order
 from costspan.core.invoices.importing import Imported, check, documents_of, keep
@@ -122,10 +122,10 @@ def _import(options: argparse.Namespace) -> int:
                 raise UsageError(f"{order.place}: {error}{before}") from error
     if options.json:
         print_json({"invoices": [imported.plain(each) for each in kept]})
-        to_stderr(f"ledger: {settings.ledger_url}")
+        to_stderr(f"ledger: {shown_url(settings.ledger_url)}")
     else:
         page = Page()
-        page.line(f"ledger {settings.ledger_url}", "dim")
+        page.line(f"ledger {shown_url(settings.ledger_url)}", "dim")
         for each in kept:
             imported.print_one(page, each)
     return OK
@@ -137,7 +137,7 @@ def _opened(settings: Config, document: Document, order: Order) -> Ledger:
         return open_url(settings.ledger_url, create=False)
     except LedgerMissing:
         check(document, order)
-        to_stderr(f"new ledger: {settings.ledger_url}")
+        to_stderr(f"new ledger: {shown_url(settings.ledger_url)}")
         return open_url(settings.ledger_url, create=True)
 
 
