@@ -9,9 +9,9 @@ from typing import Any
 from desk import Desk
 
 import costspan
-from costspan.cli.settings import shown_url
 from costspan.core import runtime
 from costspan.core.journal import records
+from costspan.core.ledger_urls import shown_url
 from costspan.core.settle import settle
 from costspan.core.settle.ledger import open_url
 

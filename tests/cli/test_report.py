@@ -1,28 +1,18 @@
-"""`costspan report`: shapes, sums, lists, and files that spreadsheets can open."""
+"""`costspan report`: the sums, by what they are grouped, and what is listed with its reason."""
 
 from __future__ import annotations
 
 import csv
 import io
 import sqlite3
-from decimal import Decimal
 
 import pytest
 from desk import HOSTILE, Desk
 
 import costspan
-from costspan.cli.printing import csv_cell, print_csv, shown
 from costspan.core import runtime
 from costspan.core.read.books import Books
 from costspan.core.settle.ledger import open_url
-
-
-def test_json_is_the_totals_and_nothing_else(shop: Desk) -> None:
-    ran = shop.run("report", "--json")
-    with Books(open_url(f"sqlite:///{shop.ledger}", create=False)) as books:
-        assert ran.json == books.totals()
-    assert ran.code == 0
-    assert str(shop.ledger) in ran.err
 
 
 def test_sums(shop: Desk) -> None:
@@ -38,22 +28,6 @@ def test_sums(shop: Desk) -> None:
     assert found["totals"]["cost"] == "0.174015000000"
     assert found["totals"]["unpriced_events"] == 1
     assert found["totals"]["open"] == 1
-
-
-def test_the_table_says_everything_in_plain_lines(shop: Desk) -> None:
-    ran = shop.run("report")
-    lines = ran.out.splitlines()
-    assert ran.code == 0
-    assert lines[0] == f"ledger sqlite:///{shop.ledger}"
-    assert lines[1].split()[:2] == ["owner", "bucket"]
-    assert "balanced  (the sums of the roll-up: costspan doctor adds every posting up)" in lines
-    assert "balanced" in shop.run("report", "--by", "owner,feature").out.splitlines()
-    assert any(line.startswith("total") and "0.174015000000" in line for line in lines)
-    assert any(line.startswith("1 open") for line in lines)
-    assert any(line.startswith("1 of unknown cost") for line in lines)
-    assert ran.out.isascii()
-    assert "\x1b" not in ran.out
-    assert all(line == line.rstrip() for line in lines)
 
 
 def test_tenants_by_cost_then_the_platform_and_nobody(shop: Desk) -> None:
@@ -103,39 +77,6 @@ def test_options_that_mean_nothing(shop: Desk, options: list[str], said: str) ->
     assert ran.out == ""
 
 
-def test_csv_is_the_same_sums_and_runs_nothing(shop: Desk) -> None:
-    ran = shop.run("report", "--csv", "--by", "owner,bucket")
-    rows = list(csv.DictReader(io.StringIO(ran.out)))
-    assert {row["owner"] for row in rows} >= {"'" + HOSTILE, "'@platform", "'@unattributed", "acme"}
-    assert sum(Decimal(row["cost"]) for row in rows) == Decimal("0.174015")
-    assert not any(
-        cell.startswith(("=", "+", "@", "\t", "\r")) for row in rows for cell in row.values()
-    )
-
-
-@pytest.mark.parametrize(
-    "formula", ["=1+1", "+1+1", "-1+1", "@sum(a1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "-", "--1"]
-)
-def test_a_formula_is_text(formula: str) -> None:
-    assert csv_cell(formula) == "'" + shown(formula)
-
-
-@pytest.mark.parametrize(
-    ("cell", "said"),
-    [("evil\x1b[31m", r"evil\x1b[31m"), ("\u202egnp", r"\u202egnp"), ("a\r\nb\x07", r"a\r\nb\x07")],
-)
-def test_a_cell_gives_a_terminal_no_commands(
-    cell: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    print_csv([cell], [[cell]])
-    assert capsys.readouterr().out == f"{said}\r\n" * 2
-
-
-@pytest.mark.parametrize("number", ["-1", "0.000000000001", "-0.5", 12, -3])
-def test_a_number_stays_a_number(number: object) -> None:
-    assert csv_cell(number) == str(number)
-
-
 def test_unattributed_and_why(shop: Desk) -> None:
     (row,) = shop.run("report", "--unattributed", "--json").json["unattributed"]
     assert (row["cost"], row["model"]) == ("0.002500000000", "gpt-4o")
@@ -144,11 +85,6 @@ def test_unattributed_and_why(shop: Desk) -> None:
     assert shop.run("report", "--unattributed", "--period", "2026-10", "--json").json == {
         "unattributed": []
     }
-
-
-def test_a_list_as_csv(shop: Desk) -> None:
-    (row,) = csv.DictReader(io.StringIO(shop.run("report", "--unpriced", "--csv").out))
-    assert (row["model"], row["cost"], row["outcome"]) == ("mystery-1", "", "ok")
 
 
 def test_why_nobody_owns_it(empty: Desk) -> None:
@@ -313,21 +249,6 @@ def test_settings_of_the_wrong_type_are_said(
         ran = shop.run(*command)
         assert ran.code == 2
         assert setting.split()[0] in ran.err
-
-
-def test_ids_stay_whole_and_bars_fit_on_a_terminal(
-    shop: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (row,) = shop.run("report", "--unattributed", "--json").json["unattributed"]
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert row["event"] in shop.run("report", "--unattributed").out
-    lines = shop.run("report").out.splitlines()
-    assert "█" * 12 in shop.run("report", "--by", "owner", "--period", "2026-10").out
-    table = lines[1 : lines.index("") if "" in lines else len(lines)]
-    assert all(len(line) <= 80 for line in lines), lines
-    assert not any(line.strip() and set(line.strip()) <= {"█"} for line in table)
 
 
 def test_a_ledger_that_holds_nothing(empty: Desk) -> None:

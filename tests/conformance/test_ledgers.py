@@ -14,25 +14,24 @@ from costspan.cli import main
 from costspan.conformance import LedgerConformance
 from costspan.conformance.ledgers.broken import BROKEN, BrokenLedgers
 from costspan.conformance.ledgers.factory import name_of
+from costspan.conformance.ledgers.postgres import PostgresLedgers
 from costspan.conformance.ledgers.sqlite import SqliteLedgers
 
 TESTS = Path(__file__).parents[1]
-for folder in ("conformance", "ledgers"):
-    sys.path.insert(0, str(TESTS / folder))
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-from ledger_places import ServedLedgers  # noqa: E402
 
 
 class TestSqlite(LedgerConformance):
     factory_class = SqliteLedgers
 
 
+@pytest.mark.skipif(not PostgresLedgers.is_there(), reason="no PostgreSQL is installed")
 class TestPostgres(LedgerConformance):
-    factory_class = ServedLedgers
+    factory_class = PostgresLedgers
 
     def test_a_golden_file_is_replayed_in_schemas_that_are_removed(
-        self, factory: ServedLedgers, capsys: pytest.CaptureFixture[str]
+        self, factory: PostgresLedgers, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with psycopg.connect(factory.database) as asked:
             schemas = "SELECT nspname FROM pg_namespace ORDER BY 1"

@@ -11,6 +11,8 @@ from costspan.core.decide import load_profile
 from costspan.core.journal.records import Assignment, FreeKind, FreeLine, Policy
 from costspan.core.money import PICO
 from costspan.core.prices import PriceBook
+from costspan.core.read.books import Books
+from costspan.core.read.statement import Amounts, Statement
 from costspan.core.schema import Observation
 from costspan.core.settle import settle
 from costspan.core.settle.close import close_period
@@ -87,3 +89,13 @@ def free(ledger: Ledger, kind: FreeKind, *lines: tuple[str, int, int], **said: A
     with ledger.settling(1) as settlement:
         settle(settlement, [], [record])
     return record.id
+
+
+def statement(ledger: Ledger, tenant: str = "acme", period: str = "2026-11") -> Statement:
+    """What a tenant's statement of a month says."""
+    return Books(ledger).statement(tenant, period)
+
+
+def usd(dollars: int, events: int) -> Amounts:
+    """Events that cost, and are charged, so many dollars."""
+    return Amounts(dollars * PICO, dollars * PICO, events)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from provider_calls import START, Clock
 
 from costspan.conformance.provider import LoopbackProvider
 
@@ -19,22 +20,6 @@ with warnings.catch_warnings():
 
 CHAT = "/v1/chat/completions"
 DAY_SECONDS = 86_400
-START = 1_790_000_000 // DAY_SECONDS * DAY_SECONDS
-
-
-class Clock:
-    """A clock that the test turns: Unix time in ns."""
-
-    def __init__(self) -> None:
-        self.now = START * 10**9
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -42,12 +27,6 @@ def provider(clock: Clock) -> Iterator[LoopbackProvider]:
     with LoopbackProvider(clock=clock) as running:
         yield running
         assert running.bugs == ()
-
-
-@pytest.fixture
-def client(provider: LoopbackProvider) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=provider.base_url, api_key="k", max_retries=0) as made:
-        yield made
 
 
 def jsonl(*requests: tuple[str, str], url: str = CHAT) -> bytes:

@@ -1,87 +1,15 @@
-"""The loopback provider's Messages API: raw HTTP and the real LiteLLM on Anthropic's wire."""
+"""The loopback provider's Messages API over raw HTTP: usage, order, errors, and the invoice."""
 
 import json
-import os
-import warnings
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import httpx
 import pytest
+from anthropic_calls import CACHED, CACHED_PARTS, CACHED_PICO, TOOLS, body, events, post, report
+from provider_calls import only
 
 from costspan.adapter import usage
-from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider, Row
-
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import: no look-up in the network
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # LiteLLM's own deprecations at import
-    import litellm
-
-# pydantic on LiteLLM's models, as it builds, copies and serialises its own replies
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning"),
-    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
-]
-
-CACHED = "[[in=1000 cached=400 cache_write=100 cache_write_1h=50 out=200 tenant=acme]]"
-CACHED_PARTS = {
-    "input": 450,
-    "cache_read": 400,
-    "cache_write_5m": 100,
-    "cache_write_1h": 50,
-    "output": 200,
-}
-# 450 x 3.00 + 400 x 0.30 + 100 x 3.75 + 50 x 6.00 + 200 x 15.00 = 5145 USD per 1M tokens.
-CACHED_PICO = 5_145_000_000
-
-
-@pytest.fixture
-def provider() -> Iterator[LoopbackProvider]:
-    with LoopbackProvider() as running:
-        yield running
-        assert running.wait_idle()
-        assert running.bugs == ()
-
-
-def body(content: object, **more: object) -> dict[str, Any]:
-    messages = [{"role": "user", "content": content}]
-    return {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": messages, **more}
-
-
-def post(provider: LoopbackProvider, content: object, **more: object) -> httpx.Response:
-    headers = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
-    return httpx.post(f"{provider.url}/v1/messages", json=body(content, **more), headers=headers)
-
-
-def report(provider: LoopbackProvider, name: str, row: Row, **query: str) -> list[Any]:
-    """The results of the day of a row, from Anthropic's admin API."""
-    day = datetime.fromtimestamp(row.received_ns // 10**9, UTC).strftime("%Y-%m-%dT00:00:00Z")
-    reply = httpx.get(
-        f"{provider.url}/v1/organizations/{name}",
-        params={"starting_at": day, **query},
-        headers={"x-api-key": "admin", "anthropic-version": "2023-06-01"},
-    )
-    page = reply.raise_for_status().json()
-    assert (page["has_more"], page["next_page"]) == (False, None)
-    return [result for bucket in page["data"] for result in bucket["results"]]
-
-
-def events(reply: httpx.Response) -> list[dict[str, Any]]:
-    assert reply.headers["content-type"].startswith("text/event-stream")
-    found = []
-    for block in reply.text.removesuffix("\n\n").split("\n\n"):
-        name, data = block.split("\n")
-        found.append(json.loads(data.removeprefix("data: ")))
-        assert name == f"event: {found[-1]['type']}"
-    return found
-
-
-def only(provider: LoopbackProvider) -> Row:
-    [row] = provider.truth
-    return row
+from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider
 
 
 def test_usage_tells_the_cache_apart(provider):
@@ -128,9 +56,6 @@ def test_a_stream_in_anthropics_order(provider):
     spoken = "".join(e["delta"]["text"] for e in found if e["type"] == "content_block_delta")
     assert spoken == post(provider, CACHED).json()["content"][0]["text"]
     assert [(row.cost_pico, row.reported) for row in provider.truth] == [(CACHED_PICO, True)] * 2
-
-
-TOOLS = """[[in=50 out=9 text="let me see" tool='search:{"q": "a b"}' tool=stop]]"""
 
 
 def test_tool_use_blocks_plain_and_streamed(provider):
@@ -318,70 +243,3 @@ def test_the_invoice_is_the_truth(provider):
     assert [Decimal(each["amount"]) * 10**10 for each in cents] == [
         sum(line.amount_pico for line in bill)
     ]
-
-
-# -- the real LiteLLM
-
-
-@pytest.fixture
-def ask(provider: LoopbackProvider) -> Iterator[Any]:
-    def complete(content: str, **more: object) -> Any:
-        return litellm.completion(
-            model="anthropic/claude-sonnet-4-5",
-            messages=[{"role": "user", "content": content}],
-            api_base=provider.url,
-            api_key="k",
-            max_retries=0,
-            **more,
-        )
-
-    litellm.suppress_debug_info = True
-    yield complete
-    litellm.in_memory_llm_clients_cache.flush_cache()
-
-
-def test_litellm_plain(provider, ask):
-    reply = ask(CACHED)
-    assert reply.choices[0].message.content
-    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (1000, 200)
-    assert usage.from_litellm(reply.usage) == only(provider).usage == CACHED_PARTS
-
-
-def test_litellm_stream(provider, ask):
-    chunks = list(ask(CACHED, stream=True, stream_options={"include_usage": True}))
-    spoken = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert spoken == ask(CACHED).choices[0].message.content
-    assert usage.from_litellm(chunks[-1].usage) == CACHED_PARTS
-    assert [row.cost_pico for row in provider.truth] == [CACHED_PICO] * 2
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_litellm_tools(provider, ask, stream):
-    go = {"name": "search", "parameters": {"type": "object", "properties": {}}}
-    reply = ask(TOOLS, tools=[{"type": "function", "function": go}], stream=stream)
-    if stream:
-        reply = litellm.stream_chunk_builder(list(reply))
-    choice = reply.choices[0]
-    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "let me see")
-    calls = [call.function for call in choice.message.tool_calls]
-    assert [(call.name, json.loads(call.arguments)) for call in calls] == [
-        ("search", {"q": "a b"}),
-        ("stop", {}),
-    ]
-    assert only(provider).usage == {"input": 50, "output": 9}
-
-
-@pytest.mark.parametrize(
-    ("status", "error"),
-    [
-        (400, litellm.BadRequestError),
-        (401, litellm.AuthenticationError),
-        (404, litellm.NotFoundError),
-        (429, litellm.RateLimitError),
-        (529, litellm.InternalServerError),
-    ],
-)
-def test_litellm_errors(provider, ask, status, error):
-    with pytest.raises(error, match="told to answer"):
-        ask(f"[[status={status}]]")
-    assert (only(provider).status, only(provider).billed) == (status, False)

@@ -8,28 +8,12 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from provider_calls import START, Clock
 
 from costspan.conformance.provider import LoopbackProvider
 from costspan.conformance.provider.prices import DEFAULT_ALIASES, DEFAULT_PRICES, PriceList
 
 DAY_NS = 86_400 * 10**9
-START = 1_790_000_000 // 86_400 * 86_400
-
-
-class Clock:
-    """A clock that the test turns: Unix time in ns."""
-
-    def __init__(self) -> None:
-        self.now = START * 10**9
-
-    def __call__(self) -> int:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
 
 # Rates with seven decimals: a token costs less than a pico-dollar, so rounding shows.
 PRICES = {
@@ -195,7 +179,7 @@ def test_the_real_client_reads_costs_and_usage(provider):
 
 def test_default_prices_hold_those_of_the_golden_book():
     """The golden scenarios and the loopback provider speak of the same money."""
-    golden = Path(__file__).parents[1] / "golden" / "merge.json"
+    golden = Path(__file__).parents[2] / "golden" / "merge.json"
     if not golden.exists():
         pytest.skip("the golden scenarios are not in this checkout")
     book = json.loads(golden.read_text())

@@ -6,19 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from costspan.conformance.provider import LoopbackProvider, ScriptError, Step
-
-
-@pytest.fixture
-def provider() -> Iterator[LoopbackProvider]:
-    with LoopbackProvider() as running:
-        yield running
-        assert running.bugs == ()
 
 
 def chat(provider: LoopbackProvider, *messages: str | tuple[str, str], **more: object):
