@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from costspan.core.backfill.claim import Rejected
@@ -18,7 +19,12 @@ Row = Mapping[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = frozenset({"", "null", "none", "NULL", "None", "\\N"})
 _SECONDS_MAX = 10**11
+_NS_MAX = 2**63
+_ROW_ID_CHARS_MAX = 180
+"""With its source before it, an id is well below what the books keep of one word for word."""
 _NUMBER = re.compile(r"-?[0-9]+(\.0*)?")
+_NUMBERED = re.compile(r":[0-9]+$")
+"""After a colon, digits would read as the number of a writer's record."""
 _DEFAULT_HOSTS = frozenset({"api.openai.com", "api.anthropic.com"})
 
 
@@ -53,6 +59,18 @@ def mapping(row: Row, name: str, flags: list[str]) -> Row:
     return {}
 
 
+def words(row: Row, name: str) -> tuple[str, ...]:
+    """A cell that holds a JSON list of words, as one or as its text; empty if it does not."""
+    value = row.get(name)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return ()
+    held = cast("list[object]", value) if isinstance(value, list) else []
+    return tuple(word for word in held if isinstance(word, str))
+
+
 def inner(row: Row, name: str) -> Row:
     """A mapping within a mapping, empty if it is none."""
     value = row.get(name)
@@ -79,20 +97,32 @@ def moment(row: Row, *names: str) -> int | None:
 
 
 def _moment(value: object) -> int | None:
-    said = value
-    if isinstance(said, str):
-        try:
-            said = datetime.fromisoformat(said.strip())
-        except ValueError:
-            said = value
-    if isinstance(said, datetime):
-        since = (said if said.tzinfo else said.replace(tzinfo=UTC)).astimezone(UTC) - _EPOCH
-        found = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
-        return found if found > 0 else None
-    if isinstance(said, bool) or not isinstance(said, (int, float, str)):
+    if isinstance(value, datetime):
+        found: int | None = _of_date(value)
+    elif isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    try:  # seconds or milliseconds since 1970
-        seconds = Decimal(str(said).strip())
+    else:
+        # A number first: ISO's short form would take milliseconds for a day of the 18th century.
+        found = _of_number(str(value).strip())
+        if found is None and isinstance(value, str):
+            try:
+                found = _of_date(datetime.fromisoformat(value.strip()))
+            except ValueError:
+                return None
+    return found if found is not None and 0 < found < _NS_MAX else None
+
+
+def _of_date(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    since = moment - _EPOCH  # no date is made of it: one with a zone may be of no calendar in UTC
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+
+
+def _of_number(said: str) -> int | None:
+    """Seconds or milliseconds since 1970."""
+    try:
+        seconds = Decimal(said)
     except InvalidOperation:
         return None
     if not seconds.is_finite() or not 0 < seconds < _SECONDS_MAX * 1000:
@@ -143,15 +173,24 @@ def without_provider(model: str | None, provider: str | None) -> str | None:
     return model.removeprefix(f"{provider}/") or model
 
 
+class Owner(NamedTuple):
+    """The tenant that a row names, where it stood, and why it names none."""
+
+    tenant: str | None
+    place: str | None
+    why_none: str | None
+
+
 def owner(
-    row: Row, tenant_from: Sequence[str], maps: Mapping[str, Row]
-) -> tuple[str | None, str | None]:
-    """The tenant that a row names, and why it names none.
+    row: Row, tenant_from: Sequence[str], maps: Mapping[str, Row], others: Iterable[str] = ()
+) -> Owner:
+    """Whose the row is.
 
     Args:
         row: The row.
         tenant_from: Where the tenant stands, best first: a column, or `MAP.KEY`.
         maps: The row's JSON columns by name.
+        others: The columns that could have been named too: those that say something are told.
     """
     for source in tenant_from:
         head, dot, key = source.partition(".")
@@ -163,10 +202,12 @@ def owner(
         if said is None:
             continue
         try:
-            return tenant_id(said), None
+            return Owner(tenant_id(said), source, None)
         except Invalid:
-            return said, f"{source} holds what cannot be a tenant"  # `clean` flags it
-    return None, f"empty: {', '.join(tenant_from)}"
+            return Owner(said, None, f"{source} holds what cannot be a tenant")  # `clean` flags it
+    filled = [name for name in others if name not in tenant_from and text(row, name)]
+    hint = f" (filled: {', '.join(filled)})" if filled else ""
+    return Owner(None, None, f"empty: {', '.join(tenant_from)}{hint}")
 
 
 def _deep(held: Row, path: Iterable[str]) -> str | None:
@@ -174,6 +215,18 @@ def _deep(held: Row, path: Iterable[str]) -> str | None:
     for key in path:
         value = cast("Row", value).get(key) if isinstance(value, Mapping) else None
     return text({"": value}, "")
+
+
+def short(row_id: str) -> str:
+    """A row's id, or the digest of one that is too long for a name or ends like a number's."""
+    if len(row_id) <= _ROW_ID_CHARS_MAX and row_id.isprintable() and not _NUMBERED.search(row_id):
+        return row_id
+    return "sha256:" + hashlib.sha256(row_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def own_name(source: str, row_id: str) -> str:
+    """The name of a row's observation: its source and its id."""
+    return f"{source}/{short(row_id)}"
 
 
 def needed(value: str | None, name: str) -> str:

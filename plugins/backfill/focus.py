@@ -2,20 +2,20 @@
 
 A row is a sum over many calls (an hour of a tenant and a model), so it can meet no call that was
 recorded live: where there are such, the file is an invoice (`costspan invoices import`). A row has
-no id either: it is named by its dimensions, so that a day which has grown since conflicts, in
-sight, with what was ingested before, and is not added to it.
+no id either: it is named by its dimensions, as they are meant and not as they are written, so
+that a day which has grown since conflicts, in sight, with what was ingested before, and is not
+added to it. `focus_sums` adds up the rows of a file that share their dimensions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 from costspan.core import clean
-from costspan.core.backfill.claim import Claim, LeftOut, Rejected
+from costspan.core.backfill.claim import Claim, LeftOut, Rejected, Said
 from costspan.core.money import format_usd
 from costspan.core.prices.names import canonical_provider
 from costspan.plugins.backfill import cells
@@ -23,27 +23,20 @@ from costspan.plugins.backfill.cells import Row
 
 SOURCE: Final = "backfill:focus"
 TENANT_FROM: Final = ("Tags.tenant", "x_Tenant", "SubAccountId")
-KNOWN_FROM: Final = (
-    "SubAccountId",
-    "SubAccountName",
-    "ResourceId",
-    "BillingAccountId",
-    "x_",
-    "Tags.",
-)
+_PLACES: Final = ("SubAccountId", "SubAccountName", "ResourceId", "BillingAccountId")
+KNOWN_FROM: Final = (*_PLACES, "x_", "Tags.")
 MEANT: Final = (
     "costspan invoices import FILE keeps it as what a provider bills, which is what rows without"
     " a model are for"
 )
 _MODEL: Final = ("x_Model", "x_model", "x_ModelName", "x_ModelId")
 _COMPONENT: Final = ("x_TokenType", "x_Component", "x_UsageType", "x_token_type")
-_AMOUNTS: Final = frozenset(
-    {
-        *("BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ConsumedQuantity"),
-        *("PricingQuantity", "InvoiceId", "ChargeClass", "ChargeDescription"),
-        *("PricingCurrencyEffectiveCost",),
-    }
+_DIMENSIONS: Final = (
+    *("BillingAccountId", "SubAccountId", "SubAccountName", "ServiceName", "SkuId", "SkuPriceId"),
+    *("ResourceId", "AvailabilityZone", "ConsumedUnit", "PricingCategory"),
+    *("CommitmentDiscountId", "x_Tenant", "x_ApiKeyId", "x_WorkspaceId", "x_ProjectId"),
 )
+"""What tells rows apart besides what they say of a call. Not the invoice, which comes later."""
 _WORDS: Final = {
     **dict.fromkeys(("input", "input_tokens", "uncached_input_tokens", "prompt"), "input"),
     **dict.fromkeys(("output", "output_tokens", "completion"), "output"),
@@ -61,8 +54,18 @@ _WORDS: Final = {
 }
 
 
+def recognises(row: Row) -> bool:
+    """Whether a row can be one of FOCUS at all."""
+    return "ChargePeriodStart" in row and "ChargeCategory" in row
+
+
+def trust_of(place: str) -> str:
+    """Who says what stands in a place."""
+    return "whoever tagged it" if place.startswith("Tags.") else "the bill says so"
+
+
 class Converter:
-    """Rows of FOCUS to claims; one for each reading of a file, whose rows it counts.
+    """Rows of FOCUS to claims.
 
     Args:
         tenant_from: Where the tenant stands, best first.
@@ -70,7 +73,6 @@ class Converter:
 
     def __init__(self, tenant_from: Sequence[str] = TENANT_FROM) -> None:
         self._tenant_from = tenant_from
-        self._seen: Counter[str] = Counter()
 
     def __call__(self, row: Row) -> Claim:
         """The claim of one row.
@@ -83,6 +85,8 @@ class Converter:
         category = cells.text(row, "ChargeCategory")
         if category != "Usage":
             raise LeftOut(f"ChargeCategory {category or 'none'} is no usage: {MEANT}")
+        if cells.text(row, "ChargeClass") is not None:
+            raise LeftOut(f"a correction of an earlier bill: {MEANT}")
         details = cells.mapping(row, "SkuPriceDetails", flags)
         tags = cells.mapping(row, "Tags", flags)
         model = cells.text(row, *_MODEL) or cells.text(details, *_MODEL)
@@ -98,36 +102,37 @@ class Converter:
             raise Rejected(f"BillingCurrency {currency or 'none'}: the books are in USD")
         said = row.get("BilledCost")
         spend = cells.money(said, flags, "BilledCost")
-        tenant, why = cells.owner(row, self._tenant_from, {"Tags": tags})
+        owner = cells.owner(row, self._tenant_from, {"Tags": tags}, _PLACES)
         provider = cells.text(row, "ServiceProviderName", "ProviderName", "PublisherName")
-        seen = clean.observation(
-            {
-                "oid": self._name(row),
-                "source": SOURCE,
-                "layer": "manual",
-                "phase": "end",
-                "kind": "model",
-                "provider": canonical_provider(provider.lower()) if provider else None,
-                "executed_model": model,
-                "tier": cells.text(row, "x_ServiceTier") or cells.text(details, "x_ServiceTier"),
-                "region": cells.text(row, "RegionId"),
-                "usage": {component: cells.count(cells.text(row, "ConsumedQuantity"))},
-                "usage_source": "provider",
-                "provider_result": "ok",
-                "started_at": started,
-                "ended_at": cells.moment(row, "ChargePeriodEnd"),
-                "host_cost": format_usd(spend) if spend else None,
-                "tenant": tenant,
-                "tenant_source": "metadata" if tenant else None,
-                "labels": {"backfill": "focus"},
-                "flags": tuple(flags),
-            }
-        )
-        return Claim(seen, spend, None, why)
+        facts: dict[str, Any] = {
+            "source": SOURCE,
+            "layer": "manual",
+            "phase": "end",
+            "kind": "model",
+            "provider": canonical_provider(provider.lower()) if provider else None,
+            "executed_model": model,
+            "tier": cells.text(row, "x_ServiceTier") or cells.text(details, "x_ServiceTier"),
+            "region": cells.text(row, "RegionId"),
+            "usage": {component: cells.count(cells.text(row, "ConsumedQuantity"))},
+            "usage_source": "provider",
+            "provider_result": "ok",
+            "started_at": started,
+            "ended_at": cells.moment(row, "ChargePeriodEnd"),
+            "host_cost": format_usd(spend) if spend else None,
+            "tenant": owner.tenant,
+            "tenant_source": "metadata" if owner.tenant else None,
+            "labels": {"backfill": "focus"},
+            "flags": tuple(flags),
+        }
+        facts["oid"] = cells.own_name(SOURCE, _digest(row, tags, component, facts))
+        seen = clean.observation(facts)
+        return Claim(seen, Said(spend=spend, place=owner.place, no_tenant=owner.why_none))
 
-    def _name(self, row: Row) -> str:
-        said: dict[str, Any] = {k: v for k, v in row.items() if k not in _AMOUNTS and v}
-        plain = json.dumps(said, sort_keys=True, default=str)
-        digest = hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
-        self._seen[digest] += 1
-        return f"{SOURCE}:{digest}#{self._seen[digest]}"
+
+def _digest(row: Row, tags: Row, component: str, facts: Row) -> str:
+    """Of the dimensions, whatever the file's format: moments, not their texts; tags, not theirs."""
+    said = {name: cells.text(row, name) for name in _DIMENSIONS}
+    meant = ("provider", "executed_model", "tier", "region", "started_at", "ended_at", "tenant")
+    said |= {name: facts[name] for name in meant}
+    plain = json.dumps([said, component, tags], sort_keys=True, default=str)
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()

@@ -13,24 +13,30 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from costspan.core import clean
-from costspan.core.backfill.claim import Claim, LeftOut, Rejected
+from costspan.core.backfill.claim import Claim, LeftOut, Rejected, Said
 from costspan.core.money import format_usd
 from costspan.plugins.backfill import cells
 from costspan.plugins.backfill.cells import Row
 
 SOURCE: Final = "backfill:langfuse"
 TENANT_FROM: Final = ("metadata.tenant", "metadata.tenant_id", "user_id")
-KNOWN_FROM: Final = ("user_id", "session_id", "environment", "project_id", "metadata.")
+_PLACES: Final = ("user_id", "session_id", "environment", "project_id")
+KNOWN_FROM: Final = (*_PLACES, "metadata.")
 
+MEANT: Final = (
+    "observations are read (not traces): the UI's export of them, GET /api/public/observations,"
+    " or the export to a bucket"
+)
 _KINDS: Final = {"GENERATION": "model", "EMBEDDING": "embedding"}
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMPONENTS: Final = {
-    **dict.fromkeys(("input", "prompt_tokens", "input_tokens", "promptTokens"), "input"),
-    **dict.fromkeys(("output", "completion_tokens", "output_tokens", "completionTokens"), "output"),
+    **dict.fromkeys(("input", "prompt_tokens", "input_tokens", "input_usage"), "input"),
+    **dict.fromkeys(("output", "completion_tokens", "output_tokens", "output_usage"), "output"),
     **dict.fromkeys(("output_reasoning_tokens", "output_reasoning", "reasoning"), "output"),
     **dict.fromkeys(("reasoning_tokens", "output_text_tokens"), "output"),
-    **dict.fromkeys(("output_accepted_prediction_tokens",), "output"),
+    **dict.fromkeys(("output_accepted_prediction_tokens", "completionTokens"), "output"),
+    "promptTokens": "input",
     **dict.fromkeys(("output_rejected_prediction_tokens",), "output"),
     **dict.fromkeys(("input_cached_tokens", "cache_read_input_tokens"), "cache_read"),
     **dict.fromkeys(("input_cache_read", "cached_tokens", "cache_read"), "cache_read"),
@@ -40,8 +46,25 @@ _COMPONENTS: Final = {
     **dict.fromkeys(("input_audio_tokens", "input_audio"), "audio_input"),
     **dict.fromkeys(("output_audio_tokens", "output_audio"), "audio_output"),
 }
-_TOTALS: Final = frozenset({"total", "total_tokens", "totalTokens"})
+_TOTALS: Final = frozenset({"total", "total_tokens", "totalTokens", "total_usage"})
+_FLAT: Final = (
+    *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"),
+    *("input_usage", "output_usage", "total_usage"),
+)
+"""Columns of the UI's exports, of its versions."""
 _INSIDE: Final = ("cache_read", "cache_write_5m", "cache_write_1h")
+
+
+def recognises(row: Row) -> bool:
+    """Whether a row can be an observation of Langfuse at all."""
+    names = {_CAMEL.sub("_", str(name)).lower() for name in row}
+    is_named = not names.isdisjoint(("id", "observation_id"))
+    return is_named and "start_time" in names and "request_id" not in names
+
+
+def trust_of(place: str) -> str:
+    """Who says what stands in a place."""
+    return "its project" if place in ("environment", "project_id") else "the application said so"
 
 
 class Converter:
@@ -66,7 +89,9 @@ class Converter:
         named = cells.needed(cells.text(row, "id", "observation_id"), "id")
         kind = (cells.text(row, "type", "observation_type") or "GENERATION").upper()
         if kind not in _KINDS:
-            raise LeftOut(f"{kind} is no generation")
+            charged = cells.money(row.get("total_cost"), [], "total_cost")
+            also = ", although it has an amount" if charged else ""
+            raise LeftOut(f"{kind} is no generation{also}")
         started = cells.moment(row, "start_time")
         if started is None:
             raise Rejected("startTime is no moment: it has no month")
@@ -75,14 +100,14 @@ class Converter:
         said = costs.get("total")
         said = said if said is not None else row.get("calculated_total_cost", row.get("total_cost"))
         spend = cells.money(said, flags, "total_cost")
-        tenant, why = cells.owner(row, self._tenant_from, {"metadata": metadata})
+        owner = cells.owner(row, self._tenant_from, {"metadata": metadata}, _PLACES)
         session = cells.text(row, "session_id")
         failed = (cells.text(row, "level") or "").upper() == "ERROR"
         model = cells.text(row, "model", "provided_model_name")
         runs = (f"langchain:{named}",) if _UUID.fullmatch(named) else ()
         seen = clean.observation(
             {
-                "oid": f"{SOURCE}:{named}",
+                "oid": cells.own_name(SOURCE, named),
                 "operation_ids": (f"langfuse:{named}", *runs),
                 "source": SOURCE,
                 "layer": "framework",
@@ -97,8 +122,8 @@ class Converter:
                 "ended_at": cells.moment(row, "end_time"),
                 "provider_result": "failed" if failed else "ok",
                 "host_cost": format_usd(spend) if spend else None,
-                "tenant": tenant,
-                "tenant_source": "metadata" if tenant else None,
+                "tenant": owner.tenant,
+                "tenant_source": "metadata" if owner.tenant else None,
                 "user": cells.text(row, "user_id"),
                 "session": session,
                 "session_origin": "caller" if session else None,
@@ -108,7 +133,8 @@ class Converter:
             }
         )
         streamed = cells.moment(row, "completion_start_time") is not None
-        return Claim(seen, spend, None, why, streamed)
+        said = Said(spend=spend, place=owner.place, no_tenant=owner.why_none, is_streamed=streamed)
+        return Claim(seen, said)
 
 
 def _usage(row: Row, flags: list[str]) -> dict[str, Any]:
@@ -116,8 +142,7 @@ def _usage(row: Row, flags: list[str]) -> dict[str, Any]:
     for name in ("usage_details", "provided_usage_details", "usage"):
         reported = reported or cells.mapping(row, name, flags)
     if not reported:
-        names = ("prompt_tokens", "completion_tokens", "total_tokens")
-        reported = {name: row[name] for name in names if cells.text(row, name)}
+        reported = {name: row[name] for name in _FLAT if cells.text(row, name)}
     counts = {str(name): cells.count(value) for name, value in reported.items()}
     unit = counts.pop("unit", None)
     counts = {name: value for name, value in counts.items() if value is not None}

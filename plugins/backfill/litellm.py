@@ -1,41 +1,40 @@
-"""LiteLLM's `LiteLLM_SpendLogs`: a row is what the proxy wrote of one call.
-
-Identity. A row names the call id of LiteLLM (`litellm:ID`), as the live callback does: whichever
-comes first, a call that both saw is one event. Old rows have no call id; their request id is the
-provider's response id, by which they meet. A row mints no attempt: it could only double one.
-"""
+"""LiteLLM's `LiteLLM_SpendLogs`: a row is what the proxy wrote of one call."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 from costspan.adapter import usage
 from costspan.core import clean
-from costspan.core.backfill.claim import Claim, LeftOut, Rejected
+from costspan.core.backfill.claim import Claim, LeftOut, Rejected, Said
 from costspan.core.money import format_usd
-from costspan.plugins.backfill import cells
+from costspan.plugins.backfill import cells, litellm_ids
 from costspan.plugins.backfill.cells import Row
 
 SOURCE: Final = "backfill:litellm"
-TENANT_FROM: Final = ("team_id", "end_user")
+TENANT_FROM: Final = ("team_id", "organization_id", "key")
+"""As `CostLogger` finds the tenant of a live call: the same traffic has the same tenants."""
 KNOWN_FROM: Final = (
-    *("team_id", "end_user", "api_key", "user", "organization_id", "agent_id", "session_id"),
-    "metadata.",
+    *("team_id", "organization_id", "key", "api_key", "user", "agent_id", "end_user"),
+    *("session_id", "metadata."),
+)
+_CLIENTS_WORD: Final = ("end_user", "session_id", "agent_id", "metadata.")
+_AUTHENTICATED: Final = "metadata.user_api_key_"
+MEANT: Final = (
+    "\\copy \"LiteLLM_SpendLogs\" TO 'rows.csv' CSV HEADER makes the file in psql, or name the"
+    " database's URL"
 )
 COLUMNS: Final = (
     *("request_id", "call_type", "api_key", "spend", "total_tokens", "prompt_tokens"),
     *("completion_tokens", "startTime", "endTime", "completionStartTime", "model", "model_id"),
     *("model_group", "custom_llm_provider", "api_base", "user", "metadata", "cache_hit"),
     *("request_tags", "team_id", "organization_id", "end_user", "session_id", "status"),
-    *("agent_id", "litellm_call_id"),
+    *("agent_id", "litellm_call_id", "mcp_namespaced_tool_name"),
 )
 """What is read of the table: never the messages, the responses or the requests."""
 
 _DISCONNECTED: Final = "Client disconnected the request"
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BATCH_COST: Final = "_batch_cost"
 _KINDS: Final = {
     **dict.fromkeys(("completion", "text_completion", "responses", "anthropic_messages"), "model"),
     **dict.fromkeys(("generate_content", "generate_content_stream"), "model"),
@@ -47,7 +46,20 @@ _KINDS: Final = {
     **dict.fromkeys(("transcription", "speech"), "audio"),
     "rerank": "rerank",
     "moderation": "guardrail",
+    "call_mcp_tool": "tool",
 }
+
+
+def recognises(row: Row) -> bool:
+    """Whether a row can be one of this table at all."""
+    return "request_id" in row and not row.keys().isdisjoint(("startTime", "endTime"))
+
+
+def trust_of(place: str) -> str:
+    """Who says what stands in a place."""
+    if place.startswith(_CLIENTS_WORD) and not place.startswith(_AUTHENTICATED):
+        return "a client said so"
+    return "the proxy authenticated it"
 
 
 class Converter:
@@ -82,42 +94,73 @@ class Converter:
         call_type = _call_name(cells.text(row, "call_type"))
         spend = cells.money(row.get("spend"), flags, "spend")
         kind = _KINDS.get(call_type)
-        if kind is None and call_type and not spend and not cells.count(row.get("total_tokens")):
-            raise LeftOut(f"{call_type} is no call of a model")
-        if call_type == "retrieve_batch" and not spend and not cells.count(row.get("total_tokens")):
-            raise LeftOut("a poll of an unfinished batch")
+        result = _result(row, metadata, flags)
+        _leave_out(row, metadata, call_type, spend, result)
         provider = cells.text(row, "custom_llm_provider")
         is_hit = (cells.text(row, "cache_hit") or "").lower() == "true"
         streamed = _is_streamed(row)
-        tenant, why = cells.owner(row, self._tenant_from, {"metadata": metadata})
+        owner = self._owner(row, metadata)
         facts: dict[str, Any] = {
-            "oid": f"{SOURCE}:{named}",
+            "oid": cells.own_name(SOURCE, named),
             "source": SOURCE,
             "layer": "gateway",
             "phase": "end",
             "kind": kind or "model",
+            "name": cells.text(row, "mcp_namespaced_tool_name"),
             "provider": provider,
             "started_at": started,
             "ended_at": ended,
             "host_cost": format_usd(spend) if spend else None,
-            "tenant": tenant,
-            "tenant_source": "metadata" if tenant else None,
+            "tenant": owner.tenant,
+            "tenant_source": "metadata" if owner.tenant else None,
             "labels": _labels(row, metadata),
-            **_identity(row, metadata, named, kind, provider, is_hit=is_hit, by_row=self._by_row),
+            **litellm_ids.identity(
+                row, metadata, named, kind, provider, is_hit=is_hit, by_row=self._by_row
+            ),
             **_models(row, metadata, provider),
             **_people(row, metadata),
-            **_result(row, metadata, flags),
+            **result,
         }
         if call_type in ("create_batch", "retrieve_batch"):
-            facts.update(_batch(named, call_type))
+            facts.update(litellm_ids.batch(named, call_type))
         if is_hit:
             facts["cache"] = "exact"  # the tokens of the row are those of the fill
         else:
-            facts.update(_usage(row, metadata, flags, failed=facts["provider_result"] == "failed",
-                                streamed=streamed))  # fmt: skip
+            failed = result["provider_result"] == "failed"
+            facts.update(_usage(row, metadata, flags, failed, streamed, bool(spend)))
         facts["flags"] = tuple(flags)
-        seen = clean.observation(facts)
-        return Claim(seen, spend, _before_margin(metadata), why, streamed)
+        said = Said(
+            spend=spend,
+            without=_without(metadata, spend),
+            place=owner.place,
+            no_tenant=owner.why_none,
+            is_streamed=streamed,
+            **_priced(row, metadata),
+        )
+        return Claim(clean.observation(facts), said)
+
+    def _owner(self, row: Row, metadata: Row) -> cells.Owner:
+        key = cells.text(metadata, "user_api_key_alias") or cells.text(row, "api_key")
+        others = ("team_id", "organization_id", "user", "end_user")
+        return cells.owner({**row, "key": key}, self._tenant_from, {"metadata": metadata}, others)
+
+
+def _leave_out(row: Row, metadata: Row, call_type: str, spend: int | None, result: Row) -> None:
+    if spend:
+        return
+    # A row that the proxy refused names neither an address nor a provider that answered.
+    error = cells.inner(metadata, "error_information")
+    nowhere = not cells.text(row, "api_base") and not cells.text(error, "llm_provider")
+    tokens = cells.count(row.get("total_tokens"))
+    if result["provider_result"] == "failed" and error and nowhere and not tokens:
+        name, code = cells.text(error, "error_class"), cells.text(error, "error_code")
+        raise LeftOut(f"refused by the proxy, no provider was called: {name} {code}")
+    if tokens:
+        return
+    if call_type and (call_type not in _KINDS or _KINDS[call_type] == "tool"):
+        raise LeftOut(f"{call_type} is no call of a model")
+    if call_type == "retrieve_batch":
+        raise LeftOut("a poll of an unfinished batch")
 
 
 def _call_name(call_type: str | None) -> str:
@@ -125,51 +168,18 @@ def _call_name(call_type: str | None) -> str:
     return name[1:] if name.startswith("a") and name not in _KINDS else name
 
 
-def _identity(
-    row: Row, metadata: Row, named: str, kind: str | None, provider: str | None,
-    *, is_hit: bool, by_row: bool,
-) -> dict[str, Any]:  # fmt: skip
-    call = cells.text(row, "litellm_call_id") or cells.text(metadata, "litellm_call_id")
-    if call is None and _UUID.fullmatch(named):
-        call = named  # embeddings, images, failures: the row is named by the call
-    found: dict[str, Any] = {}
-    # A cache hit repeats the fill's id; only a model's reply has one of the provider's own.
-    if kind == "model" and not is_hit and provider is not None and named != call:
-        base = cells.base_url(cells.text(row, "api_base"))
-        found["response_id"] = f"{provider}/{base}/{named}"
-    if by_row:
-        return {"operation_ids": (f"litellm-row:{named}",)}
-    if call is not None:
-        found["operation_ids"] = (f"litellm:{call}",)
-    elif "response_id" not in found:
-        found["operation_ids"] = (f"litellm-row:{named}",)
-    return found
-
-
-def _batch(named: str, call_type: str) -> dict[str, Any]:
-    """A batch is one operation, however often it is polled; its creation used nothing."""
-    return {
-        "operation_ids": (f"batch:{named.removesuffix(_BATCH_COST)}",),
-        "response_id": None,
-        "cause": "batch",
-        "cause_source": "structure",
-        "initiator": "user",
-        "tier": "batch",
-        "phase": "start" if call_type == "create_batch" else "end",
-    }
-
-
 def _models(row: Row, metadata: Row, provider: str | None) -> dict[str, Any]:
     asked = cells.text(metadata, "original_model_group") or cells.text(row, "model_group")
     priced = cells.text(cells.inner(metadata, "model_map_information"), "model_map_key")
-    ran = priced or cells.text(row, "model")
+    deployment = cells.text(row, "model_id")
+    ran = priced if priced and priced != deployment else cells.text(row, "model")
     breakdown = cells.inner(metadata, "cost_breakdown")
     tried = [cells.count(metadata.get(f"attempted_{what}")) for what in ("retries", "fallbacks")]
     numbers = [number for number in tried if type(number) is int and number > 0]
     return {
         "executed_model": cells.without_provider(ran, provider),
         "requested_model": cells.without_provider(asked, provider),
-        "deployment": cells.text(row, "model_id"),
+        "deployment": deployment,
         "tier": cells.text(breakdown, "service_tier")
         or cells.text(cells.inner(metadata, "usage_object"), "service_tier"),
         "attempt": 1 + sum(numbers),
@@ -178,17 +188,20 @@ def _models(row: Row, metadata: Row, provider: str | None) -> dict[str, Any]:
 
 
 def _people(row: Row, metadata: Row) -> dict[str, Any]:
-    session = cells.text(row, "session_id")
+    told = cells.text(row, "session_id")
+    # Where no client named a session, LiteLLM writes its trace: an id of its own for each call.
+    session, trace = (None, told) if told and litellm_ids.is_uuid(told) else (told, None)
     claims = {
         "end_user": cells.text(row, "end_user"),
-        "tags": cells.text(row, "request_tags"),
+        "tags": ", ".join(cells.words(row, "request_tags")),
         "spend_logs_metadata": cells.inner(metadata, "spend_logs_metadata") or None,
     }
-    claims = {name: said for name, said in claims.items() if said and said != "[]"}
+    claims = {name: said for name, said in claims.items() if said}
     return {
         "user": cells.text(row, "user"),
         "session": session,
         "session_origin": "caller" if session else None,
+        "trace_id": trace,
         "client_claims": claims or None,
     }
 
@@ -240,7 +253,7 @@ def _is_streamed(row: Row) -> bool:
 
 
 def _usage(
-    row: Row, metadata: Row, flags: list[str], *, failed: bool, streamed: bool
+    row: Row, metadata: Row, flags: list[str], failed: bool, streamed: bool, charged: bool
 ) -> dict[str, Any]:
     """Disjoint components. LiteLLM's prompt tokens have cache reads and writes inside."""
     reported = {k: v for k, v in cells.inner(metadata, "usage_object").items() if v is not None}
@@ -251,8 +264,11 @@ def _usage(
         values = cells.inner(metadata, "additional_usage_values")
         more = {k: v for k, v in values.items() if v is not None}
         raw = {**more, **{n: v for n, v in totals.items() if v is not None}}
-        if any(totals.values()) and not more:
+        if any(totals.values()) and not more and not failed:
             flags.append("usage_totals_only")  # cached tokens, if any, were not written down
+        if failed and not charged:
+            # The prompt as LiteLLM counted it before it was sent: nobody used it for certain.
+            return {"usage_source": "missing", "raw_usage": raw or None}
     elif totals["prompt_tokens"] not in (None, reported.get("prompt_tokens")):
         flags.append("usage_columns_differ")
     counts = cells.components(usage.from_litellm, raw)
@@ -265,6 +281,28 @@ def _usage(
     return {"usage": counts, "usage_source": source, "raw_usage": raw}
 
 
-def _before_margin(metadata: Row) -> int | None:
+def _without(metadata: Row, spend: int | None) -> dict[str, int]:
+    """The amount without LiteLLM's margin or discount; without the tools that it charged for."""
     breakdown = cells.inner(metadata, "cost_breakdown")
-    return cells.money(breakdown.get("original_cost"), [], "original_cost")
+    original = cells.money(breakdown.get("original_cost"), [], "original_cost")
+    tools = cells.money(breakdown.get("tool_usage_cost"), [], "tool_usage_cost")
+    found: dict[str, int] = {}
+    if original is not None and original != spend:
+        found["margin_or_discount"] = original
+    if tools and spend:
+        found["tools_charged"] = spend - tools
+    return found
+
+
+def _priced(row: Row, metadata: Row) -> dict[str, bool]:
+    """By which of LiteLLM's prices the call was priced, if by any.
+
+    A price of the proxy's own configuration is written under the deployment, not the model.
+    """
+    priced = cells.inner(cells.inner(metadata, "model_map_information"), "model_map_value")
+    deployment = cells.text(row, "model_id")
+    rates = [priced.get(f"{which}_cost_per_token") for which in ("input", "output")]
+    return {
+        "has_own_price": deployment is not None and cells.text(priced, "key") == deployment,
+        "has_no_price": bool(priced) and not any(rates),
+    }

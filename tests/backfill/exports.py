@@ -29,7 +29,7 @@ def table(path: Path, rows: Sequence[Mapping[str, Any]], packed: bool = False) -
     """CSV, as psql's \\copy writes it: nulls are empty."""
     plain = path.with_suffix(".plain")
     with plain.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(
             {k: json.dumps(v) if isinstance(v, (dict, list)) else v for k, v in row.items()}
@@ -54,7 +54,20 @@ def owners(desk: Desk) -> dict[str, tuple[str | None, int]]:
 
 def causes(ran: Ran) -> dict[str, int]:
     """Rows by cause."""
+    return causes_of(ran.json)
+
+
+def causes_of(report: Row) -> dict[str, int]:
+    """Rows by cause, of a report."""
     found: dict[str, int] = {}
-    for each in ran.json["differences"]:
+    for each in report["differences"]:
         found[each["cause"]] = found.get(each["cause"], 0) + each["rows"]
     return found
+
+
+def books(desk: Desk) -> Any:
+    """What the books say, in every way that matters; not where they are."""
+    return [
+        desk.run("report", "--json", "--by", by).json["rows"]
+        for by in ("owner,bucket", "period", "model")
+    ]

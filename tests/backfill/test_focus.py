@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from desk import Desk
-from exports import causes, ingest, owners, table
+from exports import causes, causes_of, ingest, ndjson, owners, table
 from test_litellm import call
 
 Row = dict[str, Any]
@@ -46,26 +46,61 @@ def test_usage_of_models_is_priced_anew(desk: Desk) -> None:
     assert (again["duplicates"], again["new"]) == (3, 0)
 
 
-def test_equal_rows_are_counted_and_a_day_that_grew_conflicts(desk: Desk) -> None:
-    assert read(desk, [charge(), charge()], "--json").json["new"] == 2
-    grown = read(desk, [charge(quantity="2000000.0"), charge()], "--json").json
-    assert (grown["conflicts"], grown["duplicates"]) == (1, 1)
-    assert owners(desk)["acme"][1] == 2
+def test_rows_of_the_same_dimensions_are_one_in_any_order(desk: Desk) -> None:
+    rows = [
+        charge(InvoiceId="1"),
+        charge(quantity="2000000.0", BilledCost="0.30", InvoiceId="2"),
+        charge("output", "1000", BilledCost="0.0006"),
+    ]
+    first = read(desk, rows, "--json").json
+    assert (first["rows"], first["new"], causes_of(first)) == (3, 2, {"same": 2})
+    before = owners(desk)
+    assert before == {"acme": ("0.450600000000", 2)}
+    again = read(desk, rows[::-1], "--json").json
+    assert (again["new"], again["conflicts"], again["duplicates"]) == (0, 0, 2)
+    assert owners(desk) == before
+
+
+def test_the_same_rows_written_otherwise_are_the_same(desk: Desk) -> None:
+    tags = {"tenant": "globex", "env": "prod"}
+    row = charge(Tags=json.dumps(tags))
+    read(desk, [row])
+    before = owners(desk)
+    others = [
+        {**row, "Tags": json.dumps(dict(reversed(tags.items())), indent=2)},
+        {**row, "ChargePeriodStart": "2026-10-05 12:00:00", "ChargePeriodEnd": "2026-10-05 13:00"},
+        {**row, "x_New": "a column more", "InvoiceId": "made since"},
+    ]
+    for other in others:
+        again = read(desk, [other], "--json").json
+        assert (again["new"], again["conflicts"], again["duplicates"]) == (0, 0, 1), other
+    path = ndjson(desk.folder / "focus.ndjson", [{**row, "Tags": tags}])
+    assert desk.run("ingest", "focus", path, "--json").json["duplicates"] == 1
+    assert owners(desk) == before
+
+
+def test_a_day_that_grew_conflicts_in_sight(desk: Desk) -> None:
+    read(desk, [charge()])
+    before = owners(desk)["acme"][1]
+    grown = read(desk, [charge(quantity="2000000.0")], "--json").json
+    assert grown["conflicts"] == 1
+    assert owners(desk)["acme"][1] == before
 
 
 def test_what_is_a_bill_is_said_to_be_one(desk: Desk) -> None:
     rows = [
         charge(ChargeCategory="Tax"),
+        charge(ChargeClass="Correction", quantity="-5"),
         charge(SkuPriceDetails="{}"),
         charge(BillingCurrency="EUR"),
         charge(quantity="-5"),
     ]
     ran = read(desk, rows, "--json")
     assert ran.code == 1
-    assert len(ran.json["left_out"]) == 2
+    assert len(ran.json["left_out"]) == 3
     assert all("costspan invoices import" in reason for reason in ran.json["left_out"])
     assert ran.json["rejected"] == [
-        {"where": "line 4", "reason": "BillingCurrency EUR: the books are in USD"}
+        {"where": "line 5", "reason": "BillingCurrency EUR: the books are in USD"}
     ]
     assert ran.json["flags"]["invalid_usage"] == 1
 

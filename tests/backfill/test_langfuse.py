@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from desk import Desk
-from exports import causes, ndjson, owners, table
+from exports import causes, document, ndjson, owners, table
 
 import costspan
 from costspan.adapter import Operation
@@ -76,9 +76,32 @@ def test_usage(desk: Desk, usage: Row, flag: str | None, cost: str | None) -> No
     assert owners(desk) == {"acme": (cost, 1)}
 
 
+def test_the_columns_of_the_ui_and_the_rows_of_the_bucket(desk: Desk) -> None:
+    flat = {"inputUsage": "1000", "outputUsage": "20", "totalUsage": "1020",
+            "totalCost": "0.000162", "providedModelName": "gpt-4o-mini"}  # fmt: skip
+    plain = {k: v for k, v in generation().items() if k not in ("usageDetails", "costDetails")}
+    ui = table(desk.folder / "ui.csv", [{**plain, **flat, "model": ""}])
+    ran = desk.run("ingest", "langfuse", ui, "--json")
+    assert (causes(ran), owners(desk)) == ({"same": 1}, {"acme": ("0.000162000000", 1)})
+    bucket = {**snake(generation(id="b")), "start_time": "2026-10-05 12:00:00.000000",
+              "total_cost": 0.000132, "project_id": "p"}  # fmt: skip
+    assert causes(ingest(desk, [bucket], "--json")) == {"same": 1}
+    page = document(desk.folder / "v2.json", [generation(id="v2")])
+    assert causes(desk.run("ingest", "langfuse", page, "--json")) == {"same": 1}
+
+
+def test_traces_are_not_observations(desk: Desk) -> None:
+    trace = {"id": "t-1", "timestamp": "2026-10-05T12:00:00Z", "name": "chat", "totalCost": 1}
+    ran = ingest(desk, [trace])
+    assert ran.code == 2
+    assert "observations are read (not traces)" in ran.err
+    assert not desk.ledger.exists()
+
+
 def test_what_is_left_out_and_rejected(desk: Desk) -> None:
     rows = [
         generation(id="s", type="SPAN"),
+        generation(id="a", type="AGENT", totalCost=0.5),
         generation(id=None),
         generation(id="x", startTime="never"),
         generation(id="y", metadata={}, userId=None),
@@ -86,8 +109,11 @@ def test_what_is_left_out_and_rejected(desk: Desk) -> None:
     ]
     ran = ingest(desk, rows, "--json")
     assert ran.code == 1
-    assert [each["where"] for each in ran.json["rejected"]] == ["line 2", "line 3"]
-    assert ran.json["left_out"] == {"SPAN is no generation": 1}
+    assert [each["where"] for each in ran.json["rejected"]] == ["line 3", "line 4"]
+    assert ran.json["left_out"] == {
+        "SPAN is no generation": 1,
+        "AGENT is no generation, although it has an amount": 1,
+    }
     (nobody,) = ran.json["unattributed"]
     assert nobody["reason"] == "empty: metadata.tenant, metadata.tenant_id, user_id"
     assert nobody["rows"] == 1

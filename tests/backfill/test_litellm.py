@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -52,25 +54,61 @@ def without_details(**more: Any) -> Row:
     return call(**{"metadata": {}, **more})
 
 
-def test_rows_that_litellm_made(desk: Desk, rows: list[Row]) -> None:
+def test_rows_that_a_proxy_made(desk: Desk, rows: list[Row]) -> None:
     ran = ingest(desk, rows, "--json")
-    assert (ran.code, ran.json["new"], ran.json["rejected"]) == (0, 8, [])
-    assert owners(desk) == {
-        "acme": ("0.000314000000", 3),
-        "globex": ("0.007845000000", 2),
-        "@platform": ("0.000000000000", 1),  # and one of unknown cost, in no amount
-        "@unattributed": ("0.000123000000", 1),
+    assert (ran.code, ran.json["new"], ran.json["rejected"]) == (0, 21, [])
+    assert ran.json["left_out"] == {
+        "refused by the proxy, no provider was called: HTTPException 401": 1
     }
-    assert causes(ran) == {"same": 6, "no_spend": 1, "no_usage": 1}
-    assert ran.json["unattributed"] == [
-        {
-            "reason": "empty: team_id, end_user",
-            "rows": 1,
-            "theirs": "0.000123000000",
-            "ours": "0.000123000000",
-            "difference": "0.000000000000",
-        }
+    assert owners(desk) == {
+        "acme": ("0.021273500000", 10),  # and one of unknown cost, in no amount
+        "globex": ("0.013393500000", 6),
+        "shared": ("0.000247500000", 2),  # of no team: its key's
+        "@platform": ("0.000000000000", 1),
+    }
+    assert causes(ran) == {
+        "same": 16,
+        "host_has_no_price": 2,
+        "custom_price": 1,
+        "failed_call": 1,
+        "no_usage": 1,
+    }
+    assert [(each["place"], each["rows"]) for each in ran.json["places"]] == [
+        ("key", 2),
+        ("team_id", 19),
     ]
+
+
+def test_what_nobody_is_named_for_is_said_by_reason(desk: Desk, rows: list[Row]) -> None:
+    ran = ingest(desk, rows, "--json", "--tenant-from", "team_id")
+    assert owners(desk)["@unattributed"] == ("0.000247500000", 2)
+    assert [(each["reason"], each["rows"], each["ours"]) for each in ran.json["unattributed"]] == [
+        ("empty: team_id (filled: user)", 1, "0.000123000000"),
+        ("empty: team_id (filled: user, end_user)", 1, "0.000124500000"),
+    ]
+
+
+def test_the_first_screen(desk: Desk, rows: list[Row]) -> None:
+    said = ingest(desk, rows).out
+    for part in (
+        "read 22 rows of litellm-spendlogs, of calls from 2026-11-22 to 2026-11-22",
+        "21 new, 0 in the ledger already",
+        "acme       direct",
+        "team_id: 19 rows, the proxy authenticated it",
+        "custom_price: the host's configuration has a price of its own for the deployment",
+    ):
+        assert part in said, part
+    again = ingest(desk, rows).out
+    assert "nothing new: 21 in the ledger already" in again
+    assert said.splitlines()[5:] == again.splitlines()[5:]
+
+
+def test_a_table_for_a_spreadsheet(desk: Desk, rows: list[Row]) -> None:
+    ran = ingest(desk, rows, "--csv")
+    lines = list(csv.DictReader(io.StringIO(ran.out)))
+    assert {line["cause"]: line["rows"] for line in lines}["custom_price"] == "1"
+    assert sum(int(line["rows"]) for line in lines) == 21
+    assert ingest(desk, rows, "--csv", "--json").code == 2
 
 
 def test_every_format_is_the_same_rows(desk: Desk, rows: list[Row]) -> None:
@@ -89,6 +127,41 @@ def test_every_format_is_the_same_rows(desk: Desk, rows: list[Row]) -> None:
         assert again.json["duplicates"] == ran.json["new"]
         assert again.json["differences"] == ran.json["differences"]
     assert desk.run("report", "--json", "--by", "owner,source,model").json == before
+
+
+def with_usage(**details: int) -> Row:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 20, "prompt_tokens_details": details}
+    return {"usage_object": usage}
+
+
+def mapped(**entry: object) -> Row:
+    """With the entry of LiteLLM's price map that the call was priced by."""
+    information = {"model_map_key": "gpt-4o-mini", "model_map_value": {"key": "m", **entry}}
+    return {**call()["metadata"], "model_map_information": information}
+
+
+def broken_down(**parts: float) -> Row:
+    return {**call()["metadata"], "cost_breakdown": parts}
+
+
+def tiered() -> Row:
+    """On the priority tier, as it is recorded."""
+    return {**with_usage(cached_tokens=0), "cost_breakdown": {"service_tier": "priority"}}
+
+
+def writes() -> Row:
+    """300 tokens written to a cache for five minutes."""
+    model = {"model": "claude-sonnet-4-5", "custom_llm_provider": "anthropic"}
+    return {**model, "metadata": with_usage(cache_creation_tokens=300)}
+
+
+def audio() -> Row:
+    return {"model": "gpt-4o-audio-preview", "metadata": with_usage(audio_tokens=400)}
+
+
+def failed(code: str) -> Row:
+    error = {"error_code": code, "error_class": "InternalServerError", "llm_provider": "openai"}
+    return {"metadata": {"error_information": error}}
 
 
 @pytest.mark.parametrize("live_first", [True, False])
@@ -144,6 +217,14 @@ def test_by_row_believes_no_call_id(desk: Desk) -> None:
         (call(spend=0.000132), "same"),
         (call(spend=0.000132000001), "rounding"),
         (call(spend=0.0), "zero_recorded"),
+        (call(spend=0.0, metadata=mapped(input_cost_per_token=0)), "host_has_no_price"),
+        (call(spend=0.5, model_id="d1", metadata=mapped(key="d1")), "custom_price"),
+        (call(spend=0.010132, metadata=broken_down(tool_usage_cost=0.01)), "tools_charged"),
+        (call(spend=0.000102), "cached_not_charged"),
+        (call(spend=0.0027, model="gpt-4o", metadata=tiered()), "tier"),
+        (call(spend=0.0042, **writes()), "cache_lifetime"),
+        (call(spend=0.0027, **audio()), "audio_as_text"),
+        (call(status="failure", spend=0.0, **failed("500")), "failed_call"),
         (call(spend=0.0, completionStartTime="2026-10-05T12:00:00.500Z"), "zero_for_stream"),
         (call(spend=0.000192), "cached_counted_twice"),
         (call(spend=0.000162), "cached_at_full_price"),
@@ -157,13 +238,7 @@ def test_by_row_believes_no_call_id(desk: Desk) -> None:
             call(status="failure", metadata={"error_information": {"error_code": "429"}}),
             "not_billed",
         ),
-        (
-            call(
-                spend=0.00014,
-                metadata={**call()["metadata"], "cost_breakdown": {"original_cost": 0.000132}},
-            ),
-            "margin_or_discount",
-        ),
+        (call(spend=0.00014, metadata=broken_down(original_cost=0.000132)), "margin_or_discount"),
     ],
 )
 def test_differences_have_causes(desk: Desk, row: Row, cause: str) -> None:

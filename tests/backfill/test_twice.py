@@ -1,4 +1,4 @@
-"""Many rows, twice: the same books, from a file and from LiteLLM's own table.
+"""Many rows, twice, in any order, in pieces, interrupted: the same books, on every ledger.
 
 `COSTSPAN_BACKFILL_ROWS=100000` makes it the long run.
 """
@@ -7,41 +7,54 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import psycopg
 import pytest
 from desk import Desk
-from exports import ndjson
-from psycopg import sql
+from exports import books, ndjson
+from table import fill
+
+from costspan.core.config import load
+from costspan.core.ledger_errors import LedgerError
+from costspan.core.settle.ledger import open_url
 
 Row = dict[str, Any]
-ROWS = int(os.environ.get("COSTSPAN_BACKFILL_ROWS", "2000"))
-_COLUMNS = {
-    "request_id": "text PRIMARY KEY",
-    **dict.fromkeys(("call_type", "api_key"), "text NOT NULL DEFAULT ''"),
-    "spend": "double precision NOT NULL DEFAULT 0",
-    **dict.fromkeys(("total_tokens", "prompt_tokens", "completion_tokens"), "integer DEFAULT 0"),
-    **dict.fromkeys(("startTime", "endTime", "completionStartTime"), "timestamp(3)"),
-    **dict.fromkeys(("model", "model_id", "model_group", "custom_llm_provider"), "text"),
-    **dict.fromkeys(("api_base", "user", "cache_hit", "cache_key", "team_id"), "text"),
-    **dict.fromkeys(("organization_id", "end_user", "session_id", "status"), "text"),
-    **dict.fromkeys(("metadata", "request_tags", "messages", "response"), "jsonb DEFAULT '{}'"),
-    "litellm_call_id": "text",
-}
-"""Of LiteLLM's schema.prisma, as Prisma makes them in PostgreSQL."""
+ROWS = int(os.environ.get("COSTSPAN_BACKFILL_ROWS", "1000"))
+_KILLED_ROWS = 800
+_BIT_BY_BIT = """
+import sys
+from costspan.cli import backfill, main
+backfill.RECORDS_PER_SETTLEMENT = 100
+sys.exit(main(sys.argv[1:]))
+"""
+_MEGABYTES_MAX = 300
+_MEASURED = """
+import re, sys
+from pathlib import Path
+from costspan.cli import main
+code = main(sys.argv[1:])
+status = Path("/proc/self/status")  # getrusage would count what the parent had at the fork
+peak = re.search(r"VmHWM:\\s*(\\d+)", status.read_text()) if status.exists() else None
+print(int(peak[1]) // 1024 if peak else 0, file=sys.stderr)
+sys.exit(code)
+"""
 
 
-def many(rows: list[Row]) -> list[Row]:
+def many(rows: list[Row], number_of: int = ROWS) -> list[Row]:
     """LiteLLM's own rows again and again, with ids, teams, times and tokens of their own."""
     random = Random(6)
     began = datetime(2025, 11, 1, tzinfo=UTC)
     made: list[Row] = []
-    for number in range(ROWS):
-        row = dict(random.choice(rows))
+    for number in range(number_of):
+        row = dict(random.choice(rows[:-1]))  # the last is no call: the proxy refused it
         metadata = json.loads(row["metadata"])
         usage = metadata.get("usage_object") or {}
         if row["status"] == "success" and usage.get("completion_tokens"):
@@ -65,79 +78,120 @@ def many(rows: list[Row]) -> list[Row]:
     return made
 
 
-def books(desk: Desk) -> Any:
-    return [
-        desk.run("report", "--json", "--by", by).json for by in ("owner,bucket", "period", "model")
-    ]
+def ingest(desk: Desk, source: object, *options: object) -> Any:
+    ran = desk.run("ingest", "litellm-spendlogs", source, "--json", *options)
+    assert ran.code == 0, ran.err
+    return ran.json
 
 
-def fill(url: str, rows: list[Row]) -> None:
-    with psycopg.connect(url) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # type: ignore[arg-type]
-            for name, kind in _COLUMNS.items()
-        )
-        connection.execute(sql.SQL('CREATE TABLE "LiteLLM_SpendLogs" ({})').format(columns))
-        names = [name for name in rows[0] if name in _COLUMNS]
-        copy = sql.SQL('COPY "LiteLLM_SpendLogs" ({}) FROM STDIN').format(
-            sql.SQL(", ").join(map(sql.Identifier, names))
-        )
-        with connection.cursor() as cursor, cursor.copy(copy) as stream:
-            for row in rows:
-                spend = {**row, "spend": row["spend"] or 0}
-                stream.write_row([spend[name] for name in names])
+def pico(amount: str) -> int:
+    return int(amount.replace(".", ""))
 
 
-def test_twice_is_once(desk: Desk, rows: list[Row]) -> None:
-    path = ndjson(desk.folder / "many.ndjson", many(rows))
-    first = desk.run("ingest", "litellm-spendlogs", path, "--json").json
-    assert (first["rows"], first["new"], first["rejected"]) == (ROWS, ROWS, [])
-    assert sum(each["rows"] for each in first["differences"]) == ROWS
-    assert first["unmatched"] == []
-    before = books(desk)
-    assert before[0]["balanced"]
-    again = desk.run("ingest", "litellm-spendlogs", path, "--json").json
-    assert (again["new"], again["duplicates"], again["conflicts"]) == (0, ROWS, 0)
-    assert again["settled"]["postings"] == 0
-    assert again["differences"] == first["differences"]
-    assert books(desk) == before
-    theirs = [sum_of(first["differences"], name) for name in ("theirs", "ours", "difference")]
-    assert theirs == [sum_of([first["totals"]], n) for n in ("theirs", "ours", "difference")]
-
-
-def sum_of(rows: list[Row], name: str) -> int:
-    return sum(int(row[name].replace(".", "")) for row in rows)
-
-
-def test_from_its_own_table(
-    desk: Desk, rows: list[Row], server: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    made = [{**row, "spend": row["spend"] or 0} for row in many(rows)[:1500]]
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_ledger(
+    request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    """The desk, with books in SQLite and then in PostgreSQL."""
+    if request.param == "sqlite":
+        yield desk
+        return
+    server = request.getfixturevalue("server")
     url = server.database()
-    fill(url, made)
-    ran = desk.run("ingest", "litellm-spendlogs", url, "--json")
-    assert (ran.code, ran.json["new"], ran.json["rejected"]) == (0, len(made), [])
-    before = books(desk)
-    # The file of the same rows, and into the same database's own ledger: the same books.
-    path = ndjson(desk.folder / "many.ndjson", made)
-    file = desk.run("ingest", "litellm-spendlogs", path, "--json").json
-    assert (file["new"], file["conflicts"], file["duplicates"]) == (0, 0, len(made))
-    assert books(desk) == before
-    monkeypatch.setenv("COSTSPAN_LEDGER", f"{url}&schema=books")
-    assert desk.run("ingest", "litellm-spendlogs", url, "--json").json["new"] == len(made)
-    found = books(desk)
-    assert [each["rows"] for each in found] == [each["rows"] for each in before]
+    monkeypatch.setenv("COSTSPAN_LEDGER", url)
+    yield desk
     server.drop(url)
 
 
-def test_a_database_without_the_table(desk: Desk, server: Any) -> None:
+def test_twice_is_once_and_the_causes_are_the_whole_difference(desk: Desk, rows: list[Row]) -> None:
+    path = ndjson(desk.folder / "many.ndjson", many(rows))
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, "ingest", "litellm-spendlogs", str(path), "--json"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    first = json.loads(done.stdout)
+    assert (first["rows"], first["new"], first["rejected"]) == (ROWS, ROWS, [])
+    # However many rows: what a run holds is a settlement's worth.
+    assert int(done.stderr.split()[-1]) < _MEGABYTES_MAX
+    assert first["unmatched"] == []
+    before = books(desk)
+    again = ingest(desk, path)
+    assert (again["new"], again["duplicates"], again["conflicts"]) == (0, ROWS, 0)
+    assert again["settled"]["postings"] == 0
+    told = ("differences", "owners", "places", "unattributed", "totals")
+    assert [again[each] for each in told] == [first[each] for each in told]
+    assert books(desk) == before
+    for parts in ("differences", "owners"):
+        for name in ("theirs", "ours", "difference"):
+            whole = pico(first["totals"][name])
+            assert sum(pico(each[name]) for each in first[parts]) == whole, (parts, name)
+        assert sum(each["rows"] for each in first[parts]) == ROWS
+    said = desk.run("ingest", "litellm-spendlogs", path).out
+    assert f"nothing new: {ROWS:,} in the ledger already" in said
+
+
+def test_any_order_and_any_pieces_are_the_same_books(
+    any_ledger: Desk, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, made = any_ledger, many(rows, 600)
+    whole = ingest(desk, ndjson(tmp_path / "whole.ndjson", made))
+    before = books(desk)
+    # Other books: in another order, in three pieces that overlap.
+    monkeypatch.setenv("COSTSPAN_LEDGER", str(tmp_path / "pieces.db"))
+    shuffled = Random(7).sample(made, len(made))
+    new = [
+        ingest(desk, ndjson(tmp_path / "piece.ndjson", shuffled[start:end]))["new"]
+        for start, end in ((300, 600), (0, 350), (200, 600))
+    ]
+    assert new == [300, 300, 0]
+    assert books(desk) == before
+    last = ingest(desk, ndjson(tmp_path / "again.ndjson", shuffled))
+    told = ("differences", "owners", "unattributed", "totals")
+    assert [last[each] for each in told] == [whole[each] for each in told]
+
+
+def test_killed_in_the_middle_and_started_again(
+    any_ledger: Desk, rows: list[Row], tmp_path: Path
+) -> None:
+    made = many(rows, _KILLED_ROWS)
+    path = ndjson(tmp_path / "whole.ndjson", made)
+    command = [sys.executable, "-c", _BIT_BY_BIT, "ingest", "litellm-spendlogs", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not _events():
+        time.sleep(0.02)  # until the first settlement is in the books
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    ran = ingest(any_ledger, path)
+    assert ran["new"] + ran["duplicates"] == _KILLED_ROWS
+    assert ran["new"] > 0
+    assert ran["duplicates"] > 0
+    again = ingest(any_ledger, path)
+    assert again["new"] == 0
+    assert again["totals"] == ran["totals"]
+    assert sum(each["rows"] for each in again["differences"]) == _KILLED_ROWS
+
+
+def _events() -> int:
+    """How many events the books have; none while there are no books."""
+    try:
+        ledger = open_url(load().ledger_url, create=False)
+    except LedgerError:
+        return 0
+    try:
+        return ledger.counts("events")["events"]
+    finally:
+        ledger.close()
+
+
+def test_from_its_own_table_into_its_own_database(
+    desk: Desk, rows: list[Row], server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = many(rows, min(ROWS, 500))
     url = server.database()
-    ran = desk.run("ingest", "litellm-spendlogs", url)
-    assert ran.code == 2
-    assert "LiteLLM_SpendLogs" in ran.err
-    gone = "postgresql://someone:secret@/none?host=/nowhere"
-    ran = desk.run("ingest", "litellm-spendlogs", gone)
-    assert ran.code == 2
-    assert "secret" not in ran.err
+    fill(url, made)
+    assert ingest(desk, url)["new"] == len(made)
+    before = books(desk)
+    monkeypatch.setenv("COSTSPAN_LEDGER", f"{url}&schema=books")
+    assert ingest(desk, url)["new"] == len(made)
+    assert books(desk) == before
     server.drop(url)

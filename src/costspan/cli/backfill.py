@@ -8,36 +8,39 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from costspan.cli.backfill_report import Outcome, print_outcome
+from costspan.cli.backfill_compared import compare_all
+from costspan.cli.backfill_outcome import Outcome
+from costspan.cli.backfill_report import print_outcome
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import counted
 from costspan.cli.progress import progress
-from costspan.cli.settings import settings_of, shown_url
+from costspan.cli.settings import settings_of
 from costspan.core.backfill.claim import Claim, LeftOut, Rejected
+from costspan.core.backfill.waiting import Waiting
 from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
 from costspan.core.ledger_errors import LedgerError
+from costspan.core.ledger_urls import shown_url
 from costspan.core.periods import month_of
 from costspan.core.read.books import Books
-from costspan.core.settle.entries import Settled
-from costspan.core.settle.ledger import Ledger, open_url
-from costspan.core.settle.policy import Policies
-from costspan.plugins.backfill import focus, langfuse, litellm, sources
-from costspan.plugins.backfill.sources import Placed, UnreadableSource
+from costspan.core.settle.ledger import open_url
+from costspan.plugins.backfill import focus, focus_sums, langfuse, litellm, sources
+from costspan.plugins.backfill.placed import Placed, UnreadableSource
 
 KINDS = ("litellm-spendlogs", "langfuse", "focus")
 """What `ingest` reads besides its own format."""
 
 _LABEL = "label:backfill"
 _URLS = ("postgresql://", "postgres://")
-_MODULES = {"litellm-spendlogs": litellm, "langfuse": langfuse, "focus": focus}
+_MODULES: dict[str, Any] = {"litellm-spendlogs": litellm, "langfuse": langfuse, "focus": focus}
+_ROWS_PROBED = 100
 Converter = Callable[[dict[str, object]], Claim]
 
 
@@ -55,43 +58,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="litellm-spendlogs: each row is a call of its own, whatever call id it names. Only"
         " where no live record of these calls exists: it would be a second one",
     )
+    parser.add_argument(
+        "--csv", action="store_true", help="the differences by cause and model, for a spreadsheet"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Ingest; 1 if a row was rejected (the others went in)."""
+    if options.json and options.csv:
+        raise UsageError("--json and --csv are two formats: choose one")
     settings = settings_of(options)
     kind: str = options.file
-    converter = _converter(kind, options)
-    outcome = Outcome(kind, shown_url(settings.ledger_url))
+    module, began = _MODULES[kind], time.monotonic()
+    tenant_from = _tenant_from(kind, options)
+    outcome = Outcome(kind, options.source, shown_url(settings.ledger_url), tenant_from)
     with ExitStack() as stack:
         put_aside: TextIO | None = None
         if options.rejected is not None:
             put_aside = stack.enter_context(
                 options.rejected.open("w", encoding="utf-8", errors="surrogateescape")
             )
-        claims = _claims(_rows(kind, options.source), converter, outcome, put_aside)
-        tell = stack.enter_context(progress("ingesting", "rows"))
-        books = _Compared(settings, outcome, stack)
-        guarded: set[str] = set()
-        while chunk := list(islice(claims, RECORDS_PER_SETTLEMENT)):
-            if kind == "focus":
-                _refuse_metered(settings, chunk, guarded)
-            try:
-                report = add_observations(settings, [claim.seen for claim in chunk])
-            except LedgerError as error:
-                raise type(error)(
-                    f"{error}. {outcome.settled.observations} rows are in; ingest all of it again,"
-                    " what is in already changes nothing"
-                ) from error
-            outcome.settled.add(report)
-            books.compare(chunk)
-            tell(outcome.rows)
-    print_outcome(outcome, as_json=options.json)
-    return BAD if outcome.rejected else OK
+        rows = _recognised(_rows(kind, options.source), kind)
+        claims = _claims(rows, _converter(kind, tenant_from, options), outcome, put_aside)
+        if kind == "focus":
+            claims = focus_sums.added_up(claims)
+        waiting = stack.enter_context(Waiting())
+        _ingest(settings, claims, outcome, waiting)
+        with progress("comparing", "rows", waiting.rows) as tell:
+            compare_all(settings.ledger_url, module.SOURCE, waiting, outcome.compared, tell)
+    outcome.seconds = time.monotonic() - began
+    print_outcome(outcome, module.trust_of, as_json=options.json, as_csv=options.csv)
+    return BAD if outcome.rejected_rows else OK
 
 
-def _converter(kind: str, options: argparse.Namespace) -> Converter:
+def _tenant_from(kind: str, options: argparse.Namespace) -> Sequence[str]:
     module = _MODULES[kind]
+    if options.by_row and kind != "litellm-spendlogs":
+        raise UsageError("--by-row is for litellm-spendlogs")
     named = [each.strip() for each in (options.tenant_from or "").split(",") if each.strip()]
     for each in named:
         known = each in module.KNOWN_FROM or any(
@@ -101,11 +104,12 @@ def _converter(kind: str, options: argparse.Namespace) -> Converter:
         if not known:
             places = ", ".join(f"{n}KEY" if n[-1] in "._" else n for n in module.KNOWN_FROM)
             raise UsageError(f"--tenant-from {each}: {kind} knows {places}")
-    tenant_from: Sequence[str] = named or module.TENANT_FROM
+    return named or module.TENANT_FROM
+
+
+def _converter(kind: str, tenant_from: Sequence[str], options: argparse.Namespace) -> Converter:
     if kind == "litellm-spendlogs":
         return litellm.Converter(tenant_from, by_row=options.by_row)
-    if options.by_row:
-        raise UsageError("--by-row is for litellm-spendlogs")
     return langfuse.Converter(tenant_from) if kind == "langfuse" else focus.Converter(tenant_from)
 
 
@@ -121,26 +125,61 @@ def _rows(kind: str, source: str) -> Iterator[Placed]:
     return postgres.read(source)
 
 
+def _recognised(rows: Iterator[Placed], kind: str) -> Iterator[Placed]:
+    """The rows, if the first of them are of this kind: a wrong export is told before it is read.
+
+    Raises:
+        UnreadableSource: if none of the first is; nothing was changed.
+    """
+    first = list(islice(rows, _ROWS_PROBED))
+    found = [placed.row for placed in first if isinstance(placed.row, dict)]
+    if found and not any(_MODULES[kind].recognises(row) for row in found):
+        others = [name for name in KINDS if any(_MODULES[name].recognises(row) for row in found)]
+        said = f"costspan ingest {others[0]} reads them" if others else _MODULES[kind].MEANT
+        columns = ", ".join(list(found[0])[:8])
+        raise UnreadableSource(f"these are no rows of {kind} (they have {columns}, ...): {said}")
+    return chain(first, rows)
+
+
 def _claims(
     rows: Iterator[Placed], converter: Converter, outcome: Outcome, put_aside: TextIO | None
 ) -> Iterator[Claim]:
     for where, row in rows:
         outcome.rows += 1
         try:
-            if isinstance(row, Rejected):
+            if not isinstance(row, dict):
                 raise row
             claim = converter(row)
         except LeftOut as reason:
             outcome.left_out[str(reason)] += 1
             continue
         except Rejected as reason:
-            outcome.rejected.append((where, str(reason)))
+            outcome.reject(where, str(reason))
             if put_aside is not None:
-                raw = reason.raw if isinstance(row, Rejected) else json.dumps(row, default=str)
+                raw = json.dumps(row, default=str) if isinstance(row, dict) else reason.raw
                 put_aside.write(raw.rstrip("\r\n") + "\n")
             continue
         outcome.flags.update(flag for flag in claim.seen.flags if flag != "backfill")
+        outcome.began(claim.seen.started_at or claim.seen.ended_at)
         yield claim
+
+
+def _ingest(settings: Config, claims: Iterator[Claim], outcome: Outcome, waiting: Waiting) -> None:
+    guarded: set[str] = set()
+    with progress("ingesting", "rows") as tell:
+        while chunk := list(islice(claims, RECORDS_PER_SETTLEMENT)):
+            if outcome.kind == "focus":
+                _refuse_metered(settings, chunk, guarded)
+            try:
+                report = add_observations(settings, [claim.seen for claim in chunk])
+            except LedgerError as error:
+                raise type(error)(
+                    f"{error}. {outcome.settled.observations} rows are in; ingest all of it again,"
+                    " what is in already changes nothing"
+                ) from error
+            outcome.settled.add(report)
+            waiting.add([claim.told for claim in chunk])
+            tell(outcome.rows)
 
 
 def _refuse_metered(settings: Config, chunk: Sequence[Claim], guarded: set[str]) -> None:
@@ -157,49 +196,3 @@ def _refuse_metered(settings: Config, chunk: Sequence[Claim], guarded: set[str])
                     f" sums of the same calls, and would double them. {focus.MEANT}"
                 )
     guarded |= months
-
-
-class _Compared:
-    """The books beside what the rows say."""
-
-    def __init__(self, settings: Config, outcome: Outcome, stack: ExitStack) -> None:
-        self._settings = settings
-        self._outcome = outcome
-        self._stack = stack
-        self._ledger: Ledger | None = None
-
-    def compare(self, chunk: Sequence[Claim]) -> None:
-        """Compare these rows, which are settled, with their events."""
-        if self._ledger is None:
-            self._ledger = open_url(self._settings.ledger_url, create=False)
-            self._stack.callback(self._ledger.close)
-        with self._ledger.snapshot():
-            self._compare(self._ledger, chunk)
-
-    def _compare(self, ledger: Ledger, chunk: Sequence[Claim]) -> None:
-        events = {each.event.id: each for each in ledger.events({c.name for c in chunk})}
-        policies = Policies(ledger.reading())
-        prefix = f"{_MODULES[self._outcome.kind].SOURCE}:"
-        for claim in chunk:
-            oid = claim.seen.oid or ""
-            found = events.get(claim.name)
-            if found is None or oid not in found.event.oid_names:
-                found = _met(ledger, oid)
-            prices = None if found is None else policies.at(found.event).prices
-            rows = 0 if found is None else _rows_of(found, prefix)
-            self._outcome.compared.add(claim, found, prices, rows)
-
-
-def _met(ledger: Ledger, oid: str) -> Settled | None:
-    """The event that a row became evidence of; where it is on several, the one that is ok."""
-    names = ledger.named(oid)
-    found = sorted(
-        ledger.events(names) if names else (),
-        key=lambda each: (each.event.outcome != "ok", each.event.id),
-    )
-    return found[0] if found else None
-
-
-def _rows_of(found: Settled, prefix: str) -> int:
-    counted = Counter(name.startswith(prefix) for name in found.event.oid_names)
-    return counted[True]

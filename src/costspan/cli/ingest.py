@@ -25,12 +25,13 @@ from costspan.cli import backfill
 from costspan.cli.exits import BAD, OK, UsageError
 from costspan.cli.printing import Page, counted, print_json, to_stderr
 from costspan.cli.progress import progress
-from costspan.cli.settings import settings_of, shown_url
+from costspan.cli.settings import settings_of
 from costspan.core import clean
 from costspan.core.attributes import allow
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
 from costspan.core.journal.frames import PAYLOAD_BYTES_MAX
 from costspan.core.ledger_errors import LedgerError
+from costspan.core.ledger_urls import shown_url
 from costspan.core.schema import FIELDS, SCHEMA_VERSION, Observation, json_schema
 from costspan.core.settle import Report
 
@@ -75,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
         return backfill.run(options)
     if options.file in backfill.KINDS and not Path(options.file).exists():
         raise UsageError(f"costspan ingest {options.file} SOURCE: name its export")
-    if options.tenant_from is not None or options.by_row:
-        raise UsageError(f"--tenant-from and --by-row are for {', '.join(backfill.KINDS)}")
+    if options.tenant_from is not None or options.by_row or options.csv:
+        raise UsageError(f"--tenant-from, --by-row and --csv are for {', '.join(backfill.KINDS)}")
     settings = settings_of(options)
     allow(settings.attributes)
     report = Report()
