@@ -6,12 +6,13 @@ the matrix of scenarios and adapters at the end.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from costspan.conformance.ledgers.factory import LedgerFactory
+from costspan.conformance.ledgers.postgres import PostgresLedgers
+from costspan.conformance.ledgers.suite import LedgerConformance
 from costspan.conformance.suite.driver import Driver
 from costspan.conformance.suite.script import shipped
 
@@ -48,8 +51,9 @@ _drivers: list[type[Driver]] = []
 _factories: list[type[LedgerFactory]] = []
 _cells: dict[tuple[str, str], dict[str, str]] = {}
 _absent: list[str] = []
-SHIPPED_LEDGER = "costspan.conformance.ledgers.sqlite:SqliteLedgers"
-"""What needs nothing; PostgreSQL needs a server, so it must be asked for."""
+_SQLITE = "costspan.conformance.ledgers.sqlite:SqliteLedgers"
+_POSTGRES = "costspan.conformance.ledgers.postgres:PostgresLedgers"
+"""Needs a database, or a server to start."""
 _PLACE = re.compile(r"::Test_(\w+)::test_scenario\[(\w+)-(a?sync)\]")
 _MARKS = {"passed": "ok", "failed": "FAIL", "xfailed": "known", "skipped": "-"}
 
@@ -69,7 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="MODULE:FACTORY",
-        help="check the ledgers of this factory (default: SQLite's; none if --adapter is given)",
+        help="check the ledgers of this factory, and settle in one what each driver's play recorded"
+        " (default: SQLite's, and PostgreSQL's where there is one; none if --adapter is given)",
     )
 
 
@@ -84,7 +89,7 @@ def pytest_configure(config: pytest.Config) -> None:
     adapters: list[str] = config.getoption("--adapter") or []
     ledgers: list[str] = config.getoption("--ledger") or []
     if not adapters and not ledgers:
-        adapters, ledgers = list(_shipped()), [SHIPPED_LEDGER]
+        adapters, ledgers = list(_shipped()), list(_shipped_ledgers())
     _drivers[:] = [load(name) for name in adapters]
     _factories[:] = [_load(name, "--ledger", LedgerFactory) for name in ledgers]
     for option, what, names in (
@@ -103,6 +108,14 @@ def _shipped() -> Iterator[str]:
             yield f"costspan.conformance.drivers.{module}:driver"
         else:
             _absent.append(module)
+
+
+def _shipped_ledgers() -> Iterator[str]:
+    yield _SQLITE
+    if PostgresLedgers.is_there():
+        yield _POSTGRES
+    else:
+        _absent.append("the PostgreSQL ledger")
 
 
 def _is_there(host: str) -> bool:
@@ -151,6 +164,16 @@ def _load(name: str, option: str, kind: type[T]) -> type[T]:
     return found
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
+    """Under a ledger's failure stands what the test asks of it, in words."""
+    report: pytest.TestReport = yield
+    test = getattr(item, "function", None)
+    if report.failed and issubclass(getattr(item, "cls", None) or object, LedgerConformance):
+        report.sections.append(("what must be", inspect.getdoc(test) or ""))
+    return report
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note how a cell came out."""
     place = _PLACE.search(report.nodeid)
@@ -194,7 +217,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         "-: not claimed; known: fails for a written reason; FAIL: see the failures above"
     )
     if _absent:
-        terminalreporter.write_line(f"not played, hosts not installed: {', '.join(_absent)}")
+        terminalreporter.write_line(f"not played, not installed: {', '.join(_absent)}")
 
 
 def _cell(outcomes: dict[str, str]) -> str:

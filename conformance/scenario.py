@@ -8,6 +8,7 @@ real settlement into a real ledger: one in memory, or an empty one that is given
 from __future__ import annotations
 
 import json
+import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -75,7 +76,25 @@ class ScenarioFile:
             scenario: One of `scenarios`.
             batches: Settle the deliveries in this many batches.
         """
-        return self.books_of(scenario, _chunks(self.deliveries(scenario), batches))
+        return self.books_of(scenario, self.arrivals(scenario, batches))
+
+    def arrivals(
+        self, scenario: Mapping[str, Any], batches: int = 1, shuffle: int | None = None
+    ) -> list[Sequence[Observation]]:
+        """The deliveries of a scenario, in so many batches.
+
+        Args:
+            scenario: One of `scenarios`.
+            batches: How many.
+            shuffle: The seed of another order, in which some come twice.
+        """
+        deliveries = self.deliveries(scenario)
+        if shuffle is not None:
+            shuffler = random.Random(shuffle)
+            deliveries += shuffler.choices(deliveries, k=len(deliveries) // 2)
+            shuffler.shuffle(deliveries)
+        size = max(1, -(-len(deliveries) // max(1, batches)))
+        return [deliveries[at : at + size] for at in range(0, len(deliveries), size)]
 
     def deliveries(self, scenario: Mapping[str, Any]) -> list[Observation]:
         """The observations of a scenario, in its order.
@@ -168,11 +187,6 @@ def _nanoseconds(text: str) -> int:
     if whole.tzinfo is None:
         whole = whole.replace(tzinfo=UTC)
     return int(whole.timestamp()) * 10**9 + moment.microsecond * 1000
-
-
-def _chunks(deliveries: Sequence[Observation], batches: int) -> list[Sequence[Observation]]:
-    size = max(1, -(-len(deliveries) // max(1, batches)))
-    return [deliveries[at : at + size] for at in range(0, len(deliveries), size)]
 
 
 def _printed(ledger: Ledger, scenario: Mapping[str, Any]) -> dict[str, Any]:

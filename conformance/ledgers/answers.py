@@ -5,8 +5,10 @@ Of the numbers of postings only their order is a matter of the protocol: they ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
+
+import msgspec
 
 from costspan.conformance.ledgers.journals import (
     ATTEMPTS,
@@ -18,8 +20,11 @@ from costspan.conformance.ledgers.journals import (
     TENANTS,
 )
 from costspan.core.journal.records import Close
+from costspan.core.periods import NO_PERIOD
+from costspan.core.privacy.persons import PSEUDONYM, behind
 from costspan.core.read.explain import explain
 from costspan.core.read.statement import statement_of
+from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger
 
 NAMES = (*ATTEMPTS, *OPERATIONS, *RESPONSES, *SPANS, *OIDS, *SESSIONS, "missing")
@@ -29,8 +34,40 @@ GROUPS = (("owner",), ("bucket", "effective_period"), ("day", "pool"), ("model",
 
 
 def everything(ledger: Ledger) -> dict[str, Any]:
-    """What every reader's question is answered with."""
+    """What every reader's question is answered with, upon a journal drawn by chance."""
     return {**_books(ledger), **_journal(ledger), **_names(ledger), **_pages(ledger)}
+
+
+def whole_books(ledger: Ledger) -> dict[str, Any]:
+    """The books from end to end, whoever's they are; no question is asked of a part of them."""
+    postings = [posting for _, posting in ledger.postings_after(0, -1)]
+    tenants = sorted({each.line.owner for each in postings if not each.line.owner.startswith("@")})
+    periods = sorted({each.line.effective_period for each in postings} - {NO_PERIOD})
+    journal = list(ledger.journal())
+    persons = ledger.persons.names(set(PSEUDONYM.findall(repr(journal))))
+    return {
+        "events": [_naming(each, persons) for each in ledger.events()],
+        "postings": postings,
+        "roll_ups": list(ledger.roll_ups()),
+        "added_up": list(ledger.added_up()),
+        "sums": [sorted(ledger.sums(by)) for by in (("owner", "bucket"), ("model", "day"))],
+        "free_postings": list(ledger.free_postings()),
+        "problems": ledger.problems(),
+        "counts": ledger.counts(),
+        "journal": sorted((behind(seen, persons) for seen in journal), key=repr),
+        "controls": ledger.controls(),
+        "writers": ledger.writers(),
+        "statements": [
+            statement_of(ledger, tenant, period).plain() for tenant in tenants for period in periods
+        ],
+    }
+
+
+def _naming(settled: Settled, persons: Mapping[str, str]) -> Settled:
+    """An event with the persons themselves: each ledger draws pseudonyms of its own for them."""
+    event = settled.event
+    named = msgspec.structs.replace(event, facts=behind(event.facts, persons))
+    return msgspec.structs.replace(settled, event=named)
 
 
 def _books(ledger: Ledger) -> dict[str, Any]:
@@ -74,7 +111,7 @@ def _journal(ledger: Ledger) -> dict[str, Any]:
         "problems": ledger.problems(),
         "counts": ledger.counts(),
         "some counts": ledger.counts("events", "unpriced"),
-        "journal": sorted(map(repr, ledger.journal())),
+        "journal": sorted(ledger.journal(), key=repr),
         "controls": controls,
         "writers": ledger.writers(),
         "policy_parts": ledger.policy_parts(),
@@ -98,7 +135,7 @@ def _names(ledger: Ledger) -> dict[str, Any]:
         "started_since": set(reading.started_since(0)),
         "awaiting": [reading.awaiting(what, 2**62, 9) for what in ("call", "batch")],
         "session_owners": reading.session_owners(SESSIONS),
-        "observations": sorted(map(repr, reading.observations(OIDS))),
+        "observations": sorted(reading.observations(OIDS), key=repr),
     }
 
 
@@ -126,17 +163,3 @@ def _without_place(value: Any) -> Any:
 
 
 _PLACES = ("ledger", "number")
-
-
-def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """Which answers differ, and how; one line each."""
-    return [
-        f"{key}: expected {_cut(expected[key])}, found {_cut(found[key])}"
-        for key in expected
-        if found[key] != expected[key]
-    ]
-
-
-def _cut(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 600 else f"{text[:600]} …"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from costspan.conformance.ledgers.differing import differences
 from costspan.core.decide import RuleSet, load_profile
 from costspan.core.journal.records import Control, Policy
 from costspan.core.money import PICO
@@ -44,6 +45,13 @@ def same(what: str, found: object, expected: object) -> None:
     if found != expected:
         text = f"{what}\n  expected {_short(expected)}\n  found    {_short(found)}"
         pytest.fail(text, pytrace=False)
+
+
+def alike(what: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Fail where answers are not SQLite's, saying where each first parts from them."""
+    __tracebackhide__ = True
+    if wrong := differences(found, expected):
+        pytest.fail("\n  ".join([f"{what} otherwise than by SQLite", *wrong]), pytrace=False)
 
 
 def _short(value: object) -> str:

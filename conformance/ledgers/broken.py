@@ -20,36 +20,38 @@ from costspan.plugins.ledgers.sqlite.store import SqliteLedger
 
 
 class BrokenLedger(SqliteLedger):
-    """Gives settlers broken hands."""
+    """Gives settlers other hands than its own."""
 
-    hands: ClassVar[type[SqliteSettlement]] = SqliteSettlement
+    hands: type[SqliteSettlement] = SqliteSettlement
 
     @contextmanager
     def settling(self, timeout_seconds: float) -> Generator[SqliteSettlement]:
-        """The same lease, other hands."""
+        """The same lease."""
         with super().settling(timeout_seconds):
             yield self.hands(self.connection, self._contents, self._lines)
 
 
 class BrokenLedgers(SqliteLedgers):
-    """Ledgers with a fault.
+    """Ledgers with a fault, which the first line of each class names.
 
     Attributes:
         broken: The ledger.
-        fault: The mistake, in words.
+        hands: What settles in it.
         caught_by: The test that was made for it.
         says: Words that the failure message must have, so that a reader finds the mistake.
     """
 
-    broken: ClassVar[type[BrokenLedger]]
-    fault: ClassVar[str]
+    broken: ClassVar[type[BrokenLedger]] = BrokenLedger
+    hands: ClassVar[type[SqliteSettlement]] = SqliteSettlement
     caught_by: ClassVar[str]
     says: ClassVar[str]
 
     @classmethod
     def ledger(cls, url: str, *, create: bool = True) -> SqliteLedger:
         """Opened without a plugin."""
-        return cls.broken(url.removeprefix("sqlite:///"), create=create)
+        opened = cls.broken(url.removeprefix("sqlite:///"), create=create)
+        opened.hands = cls.hands
+        return opened
 
 
 class _Forgetful(SqliteSettlement):
@@ -57,16 +59,11 @@ class _Forgetful(SqliteSettlement):
         super().post(list(postings)[:-1] if len(postings) > 2 else postings)
 
 
-class _Forgets(BrokenLedger):
-    hands = _Forgetful
-
-
 class LosesAPosting(BrokenLedgers):
-    """Of many rows in one statement the last is lost."""
+    """A posting of a larger batch is lost."""
 
     name = "loses-a-posting"
-    broken = _Forgets
-    fault = "a posting of a larger batch is lost"
+    hands = _Forgetful
     caught_by = "test_overlapping_batches_count_once"
     says = "amounts are lost or doubled"
 
@@ -83,16 +80,11 @@ class _Repeating(SqliteSettlement):
         return super().append([*observations, *again])
 
 
-class _Repeats(BrokenLedger):
-    hands = _Repeating
-
-
 class CountsADuplicate(BrokenLedgers):
-    """Dedup looks at one batch, and not at what is kept."""
+    """A record that comes again in another batch is counted again."""
 
     name = "counts-a-duplicate"
-    broken = _Repeats
-    fault = "a record that comes again in another batch is counted again"
+    hands = _Repeating
     caught_by = "test_a_batch_twice_is_a_batch"
     says = "duplicates are not noticed"
 
@@ -113,11 +105,10 @@ class _LetsIn(BrokenLedger):
 
 
 class LetsTwoSettle(BrokenLedgers):
-    """There is a transaction, and no lease."""
+    """Two settlers decide upon the same state of the books."""
 
     name = "lets-two-settle"
     broken = _LetsIn
-    fault = "two settlers decide upon the same state of the books"
     caught_by = "test_while_one_settles_others_are_told_that_it_is_busy"
     says = "two settle at once"
 
@@ -134,11 +125,10 @@ class _CommitsHalves(BrokenLedger):
 
 
 class KeepsHalves(BrokenLedgers):
-    """Whatever was written until a failure stays."""
+    """A settlement that fails is not taken back."""
 
     name = "keeps-halves"
     broken = _CommitsHalves
-    fault = "a settlement that fails is not taken back"
     caught_by = "test_what_fails_in_the_middle_leaves_nothing"
     says = "a settlement that failed left something"
 
@@ -152,11 +142,10 @@ class _Floats(BrokenLedger):
 
 
 class CountsInFloats(BrokenLedgers):
-    """A column of doubles holds whole books, nearly."""
+    """Sums are rounded to 53 bits."""
 
     name = "counts-in-floats"
     broken = _Floats
-    fault = "sums are rounded to 53 bits"
     caught_by = "test_totals_above_what_an_int64_holds_in_pico"
     says = "roll-up"
 
@@ -170,16 +159,11 @@ class _Overflowing(SqliteSettlement):
         ])  # fmt: skip
 
 
-class _Overflows(BrokenLedger):
-    hands = _Overflowing
-
-
 class ClampsAmounts(BrokenLedgers):
-    """What does not fit is cut off, in silence."""
+    """An amount above what a column holds is cut."""
 
     name = "clamps-amounts"
-    broken = _Overflows
-    fault = "an amount above what a column holds is cut"
+    hands = _Overflowing
     caught_by = "test_totals_above_what_an_int64_holds_in_pico"
     says = "roll-up"
 
@@ -189,16 +173,11 @@ class _Deaf(SqliteSettlement):
         return set()
 
 
-class _IsDeaf(BrokenLedger):
-    hands = _Deaf
-
-
 class ForgetsEvidence(BrokenLedgers):
-    """What speaks of no event yet is never found again."""
+    """Evidence that came before its event is not joined to it."""
 
     name = "forgets-evidence"
-    broken = _IsDeaf
-    fault = "evidence that came before its event is not joined to it"
+    hands = _Deaf
     caught_by = "test_whichever_witness_comes_first"
     says = "somebody pays for another"
 
@@ -210,11 +189,10 @@ class _Restless(BrokenLedger):
 
 
 class HasNoSnapshots(BrokenLedgers):
-    """Each statement reads what is there at its time."""
+    """A report shows half of a settlement."""
 
     name = "has-no-snapshots"
     broken = _Restless
-    fault = "a report shows half of a settlement"
     caught_by = "test_a_reader_sees_one_state_of_the_books"
     says = "a snapshot changed"
 
@@ -225,11 +203,10 @@ class _Locale(BrokenLedger):
 
 
 class SortsByLocale(BrokenLedgers):
-    """Texts in the order of a dictionary."""
+    """The order of texts depends on where the store runs."""
 
     name = "sorts-by-locale"
     broken = _Locale
-    fault = "the order of texts depends on where the store runs"
     caught_by = "test_texts_come_back_as_they_went"
     says = "order of events"
 
@@ -239,16 +216,11 @@ class _Unsealing(SqliteSettlement):
         return None
 
 
-class _Unseals(BrokenLedger):
-    hands = _Unsealing
-
-
 class PostsIntoClosedMonths(BrokenLedgers):
-    """The settler does not see the close."""
+    """Late truth changes a month that is sealed."""
 
     name = "posts-into-closed-months"
-    broken = _Unseals
-    fault = "late truth changes a month that is sealed"
+    hands = _Unsealing
     caught_by = "test_late_truth_is_posted_in_the_open_month"
     says = "what was sealed changed"
 

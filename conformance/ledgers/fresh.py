@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from costspan.core.ledger_errors import LedgerError
+from costspan.core.ledger_urls import ENCODED, joined, pieces_of, shown_url, split_url
 from costspan.core.settle.ledger import Ledger, open_url
 
 IN_MEMORY = "sqlite:///:memory:"
@@ -65,11 +66,12 @@ def _schemas(url: str) -> Generator[Opening]:
 
 
 def in_schema(url: str, schema: str) -> str:
-    """The same database, another schema."""
-    parts = urlsplit(url)
-    query = [each for each in parse_qsl(parts.query, keep_blank_values=True) if each[0] != "schema"]
-    # One more "%" would be read as part of a value: libpq decodes what is encoded here.
-    return urlunsplit(parts._replace(query=urlencode([*query, ("schema", schema)], safe="/")))
+    """The same database, another schema; all else as it is written."""
+    parts = split_url(url)
+    if parts is None:
+        raise LedgerError(f"the ledger {shown_url(url)} cannot be opened: {ENCODED}")
+    kept = [piece for piece, name, _ in pieces_of(parts.query) if name != "schema"]
+    return joined(parts._replace(query="&".join([*kept, f"schema={quote(schema, safe='')}"])))
 
 
 def _drop(url: str, schemas: list[str]) -> None:
@@ -79,7 +81,7 @@ def _drop(url: str, schemas: list[str]) -> None:
     import psycopg
     from psycopg.sql import SQL, Identifier
 
-    from costspan.plugins.ledgers.postgres.database import Place
+    from costspan.plugins.ledgers.postgres.place import Place
 
     with suppress(psycopg.Error), psycopg.connect(Place(url).conninfo, autocommit=True) as asked:
         while schemas:

@@ -113,6 +113,21 @@ class Record:
         same("moved there exactly", left["globex", "direct", "2026-02"], (total, total))
         whole(ledger)
 
+    def test_the_greatest_amount_of_one_event_is_exact_and_a_greater_one_unknown(
+        self, ledger: Ledger
+    ) -> None:
+        """2**63 - 1 pico; what is more is no amount, rather than a wrong one."""
+        most = 2**63 - 1
+        keep(
+            ledger, [call(1, f"{most // PICO}.{most % PICO:012}"), call(2, "9223372.036854775808")]
+        )
+        costs = [each.decision.cost for each in ledger.events() if each.decision is not None]
+        same("costs", costs, [most, None])
+        same("a line", nets(ledger), {("acme", "direct", "2026-02"): (most, most)})
+        same("statement", statement_of(ledger, "acme", "2026-02").total.charge, most)
+        same("unpriced", ledger.counts("unpriced", "unmeasured"), {"unpriced": 0, "unmeasured": 1})
+        whole(ledger)
+
     def test_below_zero_the_remainders_are_right_too(self, ledger: Ledger) -> None:
         """A negative amount of pico is no rounding."""
         for number, amount in enumerate((-1, -PICO, PICO - 1, -(2**63 - 1), 2)):

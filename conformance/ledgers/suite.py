@@ -20,6 +20,7 @@ from costspan.conformance.ledgers.alike import Alike
 from costspan.conformance.ledgers.books import begin
 from costspan.conformance.ledgers.factory import LedgerFactory, name_of, named
 from costspan.conformance.ledgers.months import Months
+from costspan.conformance.ledgers.opened import opened
 from costspan.conformance.ledgers.record import Record
 from costspan.conformance.ledgers.settlers import Settlers
 from costspan.core.settle.ledger import Ledger
@@ -48,14 +49,11 @@ class LedgerConformance(Record, Settlers, Months, Alike):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def factory(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerFactory]:
+    def factory(
+        cls, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    ) -> LedgerFactory:
         """What makes the ledgers, open."""
-        factory = cls.factory_class()
-        factory.open(tmp_path_factory.mktemp("ledgers"))
-        try:
-            yield factory
-        finally:
-            factory.close()
+        return opened(cls.factory_class, pytestconfig, tmp_path_factory)
 
     @pytest.fixture
     def url(self, factory: LedgerFactory) -> Iterator[str]:

@@ -22,14 +22,19 @@ from typing import Any, ClassVar
 
 import pytest
 
+from costspan.conformance.ledgers.factory import LedgerFactory
+from costspan.conformance.ledgers.opened import opened
 from costspan.conformance.provider import LoopbackProvider
 from costspan.conformance.suite.driver import CAPABILITIES, Driver, missing
+from costspan.conformance.suite.elsewhere import OtherBooks
 from costspan.conformance.suite.needs import needed
 from costspan.conformance.suite.run import run
 from costspan.conformance.suite.script import Mode, Scenario, scenario_files, shipped
 
 REASON_CHARS_MIN = 20
 """A known failure is not excused by a word."""
+
+_FIXTURES = ("host", "elsewhere", "pytest_generate_tests")
 
 
 def manifest() -> dict[str, Any]:
@@ -48,11 +53,13 @@ class AdapterConformance:
     """All scenarios on one driver."""
 
     driver: ClassVar[type[Driver]]
+    ledgers: ClassVar[tuple[type[LedgerFactory], ...]] = ()
+    """What makes other ledgers than SQLite's: what was recorded is settled in those too."""
 
     def __init_subclass__(cls) -> None:
         """Raise TypeError where a test, or what makes the tests, is replaced."""
         for name, ours in vars(AdapterConformance).items():
-            is_of_the_suite = name.startswith("test_") or name in ("host", "pytest_generate_tests")
+            is_of_the_suite = name.startswith("test_") or name in _FIXTURES
             if is_of_the_suite and inspect.getattr_static(cls, name) is not ours:
                 raise TypeError(f"{cls.__name__}: {name} is overridden; only a driver may be set")
         driver: object = getattr(cls, "driver", None)
@@ -87,10 +94,34 @@ class AdapterConformance:
             finally:
                 driver.close()
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def elsewhere(
+        cls, pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+    ) -> list[LedgerFactory]:
+        """What makes the other ledgers, open."""
+        return [opened(kind, pytestconfig, tmp_path_factory) for kind in cls.ledgers]
+
     @pytest.mark.filterwarnings("ignore")  # the host's libraries warn about themselves
-    def test_scenario(self, scenario: Scenario, mode: Mode, host: Driver, tmp_path: Path) -> None:
-        """The books are what the scenario, the provider's truth and its invoice say."""
-        wrong = run(scenario, mode, host, tmp_path)
+    def test_scenario(
+        self,
+        scenario: Scenario,
+        mode: Mode,
+        host: Driver,
+        elsewhere: list[LedgerFactory],
+        tmp_path: Path,
+    ) -> None:
+        """The books are what the scenario, the provider's truth and its invoice say.
+
+        And they are the same books in every ledger: no known failure of a host excuses that.
+        """
+        other: OtherBooks | None = None
+        try:
+            wrong = run(scenario, mode, host, tmp_path, elsewhere)
+        except OtherBooks as error:
+            wrong, other = None, error
+        if other is not None:
+            pytest.fail(f"{scenario.id} on {host.name} ({mode}): {other}", pytrace=False)
         reason = _excuse(host, scenario, mode)
         if reason and wrong:
             pytest.xfail(reason)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 from costspan.conformance.provider.invoice import invoice_lines
 from costspan.conformance.provider.truth import Row
-from costspan.conformance.suite.play import Played
+from costspan.conformance.suite.player import Played
 from costspan.conformance.suite.script import Scenario
 from costspan.conformance.suite.sound import unsound
 from costspan.core.money import format_usd, parse_usd

@@ -30,15 +30,17 @@ class TestSqlite(LedgerConformance):
 class TestPostgres(LedgerConformance):
     factory_class = PostgresLedgers
 
+    @pytest.mark.parametrize(
+        "file", ["golden/merge.json", "golden/ownership.json", "settle/scenarios.json"]
+    )
     def test_a_golden_file_is_replayed_in_schemas_that_are_removed(
-        self, factory: PostgresLedgers, capsys: pytest.CaptureFixture[str]
+        self, factory: PostgresLedgers, capsys: pytest.CaptureFixture[str], file: str
     ) -> None:
         with psycopg.connect(factory.database) as asked:
             schemas = "SELECT nspname FROM pg_namespace ORDER BY 1"
             before = asked.execute(schemas).fetchall()
-            file = TESTS / "golden" / "merge.json"
             options = ["--shuffle", "1", "--batches", "3", "--ledger", factory.database]
-            assert main(["replay", str(file), *options]) == 0
+            assert main(["replay", str(TESTS / file), *options]) == 0
             assert " 0 differ" in capsys.readouterr().out
             assert asked.execute(schemas).fetchall() == before
 
