@@ -16,7 +16,15 @@ from typing import Any
 
 import msgspec
 
-from costspan.core.prices.content import PriceError, Rates, canonical, pack, plain_rates, unpack
+from costspan.core.prices.content import (
+    Dated,
+    PriceError,
+    Rates,
+    canonical,
+    pack,
+    plain_rates,
+    unpack,
+)
 from costspan.core.prices.names import canonical_tier
 
 __all__ = ["SCHEMA", "ContextTier", "PriceBook", "PriceError", "PriceRow", "Rates"]
@@ -34,7 +42,7 @@ class ContextTier(msgspec.Struct, frozen=True):
     rates: Rates
 
 
-class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class PriceRow(Dated, frozen=True, kw_only=True, omit_defaults=True):
     """The rates of one model, under one set of terms, for one span of time.
 
     Attributes:
@@ -44,12 +52,9 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         endpoint: endpoint the rates are limited to, None for any.
         region: region the rates are limited to, None for any.
         tier: service tier; None is the base row ("", "default", "standard" and "auto" become it).
-        effective_from: first ns UTC in force, None for always before.
-        effective_to: first ns UTC no longer in force, None for still in force.
         currency: always "USD" for now.
         rates: component to decimal string, USD per 1M tokens or per one unit.
         above: context tiers, by rising threshold.
-        id: derived from the content above; never given.
 
     Raises:
         PriceError: if a rate is not a non-negative decimal, there are none, or the span is empty.
@@ -61,12 +66,9 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     endpoint: str | None = None
     region: str | None = None
     tier: str | None = None
-    effective_from: int | None = None
-    effective_to: int | None = None
     currency: str = "USD"
     rates: Rates
     above: tuple[ContextTier, ...] = ()
-    id: str = ""
 
     def __post_init__(self) -> None:
         name = f"{self.book}: {self.model}" + (f" ({self.tier})" if self.tier else "")
@@ -76,9 +78,7 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             raise PriceError(f"{name}: currency {self.currency!r}; only USD can be priced")
         if not self.rates:
             raise PriceError(f"{name}: no rates; leave the row out if its price is not known")
-        start, end = self.effective_from, self.effective_to
-        if start is not None and end is not None and start >= end:
-            raise PriceError(f"{name}: effective_from must be before effective_to")
+        self.refuse_empty_span(name)
         thresholds = [tier.above_input_tokens for tier in self.above]
         if len(set(thresholds)) != len(thresholds) or any(above < 0 for above in thresholds):
             raise PriceError(f"{name}: context tiers need distinct thresholds of 0 or more")
@@ -90,17 +90,7 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         fix(self, "tier", canonical_tier(self.tier))
         fix(self, "rates", plain_rates(self.rates, name))
         fix(self, "above", above)
-        content = {**msgspec.to_builtins(self), "id": ""}
-        fix(self, "id", hashlib.sha256(canonical(content)).hexdigest()[:16])
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def in_force(self, at_ns: int) -> bool:
-        """Whether the row holds for a request started at `at_ns` (ns UTC); half-open."""
-        return (self.effective_from is None or self.effective_from <= at_ns) and (
-            self.effective_to is None or at_ns < self.effective_to
-        )
+        self.derive_id()
 
 
 class PriceBook(msgspec.Struct, frozen=True, kw_only=True, dict=True):

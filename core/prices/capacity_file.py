@@ -29,10 +29,11 @@ import msgspec
 
 from costspan.core.money import PICO, round_half_even
 from costspan.core.periods import is_period
-from costspan.core.prices.content import PriceError, plain_amount
+from costspan.core.prices.content import plain_amount
 from costspan.core.prices.tables import (
     ContractError,
     amount_of,
+    at,
     document_of,
     is_tables,
     only,
@@ -126,7 +127,7 @@ def _capacity(table: Mapping[str, Any], where: str) -> Capacity:
     weights = rates_of(table_of(table, "weights", where), (), f"{where}: [capacity.weights]")
     if units := weights.keys() & UNIT_COMPONENTS:
         raise ContractError(f"{where}: {', '.join(sorted(units))}: only tokens have a weight")
-    try:
+    with at(where):
         return Capacity(
             model=model,
             provider=said["provider"],
@@ -137,10 +138,6 @@ def _capacity(table: Mapping[str, Any], where: str) -> Capacity:
             capacity=capacity,
             weights={name: plain_amount(text, name) for name, text in weights.items()} or EVEN,
         )
-    except ContractError:  # has said where already
-        raise
-    except PriceError as error:
-        raise ContractError(f"{where}: {error}") from error
 
 
 def _amount(table: Mapping[str, Any], name: str, where: str) -> str:

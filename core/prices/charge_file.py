@@ -29,16 +29,16 @@ from pathlib import Path
 from typing import Any
 
 from costspan.core.prices.charges import ChargeBook, ChargeEntry
-from costspan.core.prices.content import PriceError
 from costspan.core.prices.tables import (
     ContractError,
     amount_of,
+    at,
     document_of,
     is_tables,
     moment_of,
     only,
-    overlap,
     rates_of,
+    refuse_overlaps,
     table_of,
     text_of,
 )
@@ -64,7 +64,7 @@ def load_charges(path: Path) -> ChargeBook:
         _entry(id, table, f"{path}: [[charge]] {number} ({table.get('tenant', 'every tenant')})")
         for number, table in enumerate(listed, 1)
     ]
-    _refuse_overlaps(entries, str(path))
+    refuse_overlaps(entries, lambda entry: (entry.tenant, entry.model), _named, str(path))
     return ChargeBook(id=id, source=path.name, entries=tuple(entries))
 
 
@@ -75,7 +75,7 @@ def _entry(book: str, table: Mapping[str, Any], where: str) -> ChargeEntry:
     tenant = text_of(table, "tenant", where)
     if tenant is not None and tenant.startswith("@"):
         raise ContractError(f"{where}: {tenant} is not a tenant: nothing is charged to it")
-    try:
+    with at(where):
         return ChargeEntry(
             book=book,
             tenant=tenant,
@@ -85,21 +85,8 @@ def _entry(book: str, table: Mapping[str, Any], where: str) -> ChargeEntry:
             rates=rates_of(table, _KEYS, where),
             **amounts,
         )
-    except ContractError:  # has said where already
-        raise
-    except PriceError as error:
-        raise ContractError(f"{where}: {error}") from error
 
 
-def _refuse_overlaps(entries: list[ChargeEntry], where: str) -> None:
-    """Two entries of the same terms in force at once would make the charge a matter of luck."""
-    terms: dict[tuple[str | None, str | None], list[ChargeEntry]] = {}
-    for entry in entries:
-        others = terms.setdefault((entry.tenant, entry.model), [])
-        if any(overlap(entry, other) for other in others):
-            whose = f"{entry.tenant or 'every tenant'}" + (f", {entry.model}" * bool(entry.model))
-            raise ContractError(
-                f"{where}: two entries for {whose} hold at the same time: end one with"
-                " effective_to where the other's effective_from begins"
-            )
-        others.append(entry)
+def _named(entry: ChargeEntry) -> str:
+    model = f", {entry.model}" if entry.model else ""
+    return f"entries for {entry.tenant or 'every tenant'}{model}"

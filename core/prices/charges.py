@@ -18,6 +18,7 @@ import msgspec
 from costspan.core.money import PICO
 from costspan.core.prices.book import PriceBook, PriceRow
 from costspan.core.prices.content import (
+    Dated,
     PriceError,
     Rates,
     canonical,
@@ -31,19 +32,16 @@ from costspan.core.prices.match import Match
 SCHEMA = "costspan-charges/1"
 
 
-class ChargeEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ChargeEntry(Dated, frozen=True, kw_only=True, omit_defaults=True):
     """What one tenant is charged, over one span of time: a factor, a fixed amount, or rates.
 
     Attributes:
         book: id of the charge book it belongs to.
         tenant: whose charge; None for every tenant that has no entry of its own then.
         model: the model it is limited to, None for any.
-        effective_from: first ns UTC in force, None for always before.
-        effective_to: first ns UTC no longer in force, None for still in force.
         factor: times the charge by the rules, a decimal string.
         fixed: USD per request, a decimal string.
         rates: component to decimal string, USD per 1M tokens or per one unit.
-        id: derived from the content above; never given.
 
     Raises:
         PriceError: if it says not exactly one of the three, or an amount is not a non-negative
@@ -53,12 +51,9 @@ class ChargeEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     book: str
     tenant: str | None = None
     model: str | None = None
-    effective_from: int | None = None
-    effective_to: int | None = None
     factor: str | None = None
     fixed: str | None = None
-    rates: Rates = {}
-    id: str = ""
+    rates: Rates = {}  # noqa: RUF012  # a Struct copies it
 
     def __post_init__(self) -> None:
         name = f"{self.book}: {self.tenant or 'every tenant'}"
@@ -68,25 +63,13 @@ class ChargeEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
                 f"{name}: an entry says one thing: a factor, a fixed amount per request, or prices"
                 " by component"
             )
-        start, end = self.effective_from, self.effective_to
-        if start is not None and end is not None and start >= end:
-            raise PriceError(f"{name}: effective_from must be before effective_to")
+        self.refuse_empty_span(name)
         fix = msgspec.structs.force_setattr
         for field in ("factor", "fixed"):
             if (amount := getattr(self, field)) is not None:
                 fix(self, field, plain_amount(amount, f"{name}: {field}"))
         fix(self, "rates", plain_rates(self.rates, name))
-        content = {**msgspec.to_builtins(self), "id": ""}
-        fix(self, "id", hashlib.sha256(canonical(content)).hexdigest()[:16])
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def in_force(self, at_ns: int) -> bool:
-        """Whether it holds for a request started at `at_ns` (ns UTC); half-open."""
-        return (self.effective_from is None or self.effective_from <= at_ns) and (
-            self.effective_to is None or at_ns < self.effective_to
-        )
+        self.derive_id()
 
 
 class Terms(NamedTuple):

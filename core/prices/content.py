@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -17,6 +18,45 @@ Rates = dict[str, str]
 
 class PriceError(ValueError):
     """A price row or book that cannot be used, and why."""
+
+
+class Dated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What holds over a span of time: a price, or what somebody is charged.
+
+    Attributes:
+        effective_from: first ns UTC in force, None for always before.
+        effective_to: first ns UTC no longer in force, None for still in force.
+        id: derived from the content; never given.
+    """
+
+    effective_from: int | None = None
+    effective_to: int | None = None
+    id: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def in_force(self, at_ns: int) -> bool:
+        """Whether it holds for a request started at `at_ns` (ns UTC); half-open."""
+        return (self.effective_from is None or self.effective_from <= at_ns) and (
+            self.effective_to is None or at_ns < self.effective_to
+        )
+
+    def refuse_empty_span(self, name: str) -> None:
+        """Check that there is a moment at which it holds.
+
+        Raises:
+            PriceError: if there is none.
+        """
+        start, end = self.effective_from, self.effective_to
+        if start is not None and end is not None and start >= end:
+            raise PriceError(f"{name}: effective_from must be before effective_to")
+
+    def derive_id(self) -> None:
+        """Name it by its content, once that is in its one form."""
+        content = {**msgspec.to_builtins(self), "id": ""}
+        id = hashlib.sha256(canonical(content)).hexdigest()[:16]
+        msgspec.structs.force_setattr(self, "id", id)
 
 
 def canonical(content: Any) -> bytes:

@@ -27,22 +27,22 @@ Amounts are strings or whole numbers. A TOML float is refused: 0.1 in a file is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from costspan.core.prices.book import ContextTier, PriceBook, PriceRow
-from costspan.core.prices.content import PriceError
 from costspan.core.prices.names import canonical_provider
 from costspan.core.prices.tables import (
     ContractError,
+    at,
     closest,
     document_of,
     is_tables,
     moment_of,
     only,
-    overlap,
     rates_of,
+    refuse_overlaps,
     table_of,
     text_of,
 )
@@ -79,7 +79,7 @@ def load(path: Path) -> PriceBook:
         _row(id, price, f"{path}: [[price]] {number} ({price.get('model', 'no model')})")
         for number, price in enumerate(listed, 1)
     ]
-    _refuse_overlaps(rows, str(path))
+    refuse_overlaps(rows, _terms, _named, str(path))
     aliases = table_of(document, "aliases", str(path))
     return PriceBook(
         id=id, source=path.name, rows=tuple(rows), aliases=_aliases(aliases, rows, str(path))
@@ -93,7 +93,7 @@ def _row(book: str, price: Mapping[str, Any], where: str) -> PriceRow:
     above = price.get("above", [])
     if above != [] and not is_tables(above):
         raise ContractError(f"{where}: above: write each context tier under [[price.above]]")
-    try:
+    with at(where):
         return PriceRow(
             book=book,
             model=model,
@@ -106,10 +106,6 @@ def _row(book: str, price: Mapping[str, Any], where: str) -> PriceRow:
             rates=rates_of(price, _PRICE_KEYS, where),
             above=tuple(_context_tier(tier, f"{where}: [[price.above]]") for tier in above),
         )
-    except ContractError:  # has said where already
-        raise
-    except PriceError as error:
-        raise ContractError(f"{where}: {error}") from error
 
 
 def _context_tier(tier: Mapping[str, Any], where: str) -> ContextTier:
@@ -119,20 +115,12 @@ def _context_tier(tier: Mapping[str, Any], where: str) -> ContextTier:
     return ContextTier(tokens, rates_of(tier, ("tokens",), where))
 
 
-def _refuse_overlaps(rows: Sequence[PriceRow], where: str) -> None:
-    """Two rows of the same terms in force at once would make the price a matter of luck."""
-    terms: dict[tuple[str | None, ...], list[PriceRow]] = {}
-    for row in rows:
-        provider = canonical_provider(row.provider)
-        key = (provider, row.model, row.endpoint, row.region, row.tier)
-        for other in terms.setdefault(key, []):
-            if overlap(row, other):
-                tier = f" tier {row.tier}" if row.tier else ""
-                raise ContractError(
-                    f"{where}: two prices for {row.model}{tier} hold at the same time: "
-                    "end one with effective_to where the other's effective_from begins"
-                )
-        terms[key].append(row)
+def _terms(row: PriceRow) -> tuple[str | None, ...]:
+    return canonical_provider(row.provider), row.model, row.endpoint, row.region, row.tier
+
+
+def _named(row: PriceRow) -> str:
+    return f"prices for {row.model}" + (f" tier {row.tier}" if row.tier else "")
 
 
 def _aliases(aliases: Mapping[str, Any], rows: Iterable[PriceRow], where: str) -> dict[str, str]:

@@ -6,13 +6,14 @@ Amounts are strings or whole numbers. A TOML float is refused: 0.1 in a file is 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
-from costspan.core.prices.content import PriceError
+from costspan.core.prices.content import Dated, PriceError
 from costspan.core.prices.units import COMPONENTS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -22,14 +23,7 @@ class ContractError(PriceError):
     """What is wrong in a file of prices, where, and what to write instead."""
 
 
-class Dated(Protocol):
-    """What holds on [effective_from, effective_to), ns UTC; None is without end."""
-
-    @property
-    def effective_from(self) -> int | None: ...  # noqa: D102
-
-    @property
-    def effective_to(self) -> int | None: ...  # noqa: D102
+D = TypeVar("D", bound=Dated)
 
 
 def document_of(path: Path) -> dict[str, Any]:
@@ -46,7 +40,47 @@ def document_of(path: Path) -> dict[str, Any]:
         raise ContractError(f"{path}: not valid TOML: {error}") from error
 
 
-def overlap(one: Dated, other: Dated) -> bool:
+@contextmanager
+def at(where: str) -> Generator[None]:
+    """Say where it is that something cannot be used, unless that was said already.
+
+    Raises:
+        ContractError: for a `PriceError` within.
+    """
+    try:
+        yield
+    except ContractError:
+        raise
+    except PriceError as error:
+        raise ContractError(f"{where}: {error}") from error
+
+
+def refuse_overlaps(
+    entries: Iterable[D], terms: Callable[[D], Hashable], named: Callable[[D], str], where: str
+) -> None:
+    """Two entries of the same terms in force at once would make the amount a matter of luck.
+
+    Args:
+        entries: What the file says.
+        terms: What an entry is limited to, but for time.
+        named: What two such entries are, for people, after "two".
+        where: The file.
+
+    Raises:
+        ContractError: if there are two.
+    """
+    alike: dict[Hashable, list[D]] = {}
+    for entry in entries:
+        others = alike.setdefault(terms(entry), [])
+        if any(_overlap(entry, other) for other in others):
+            raise ContractError(
+                f"{where}: two {named(entry)} hold at the same time: end one with effective_to"
+                " where the other's effective_from begins"
+            )
+        others.append(entry)
+
+
+def _overlap(one: Dated, other: Dated) -> bool:
     """Whether there is a moment at which both hold."""
     return _starts_before_end(one, other) and _starts_before_end(other, one)
 

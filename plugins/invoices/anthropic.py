@@ -29,7 +29,7 @@ from costspan.core.money import PICO
 from costspan.core.prices.names import canonical_tier
 from costspan.plugins.invoices.fetch import Api, Query
 from costspan.plugins.invoices.items import ANTHROPIC_COMPONENTS, ANTHROPIC_COST_TYPES
-from costspan.plugins.invoices.pages import Result, claims, month_span, results, text
+from costspan.plugins.invoices.pages import Result, claims, groups, month_span, text
 
 PROVIDER: Final = "anthropic"
 KEY_ENV: Final = "ANTHROPIC_ADMIN_KEY"
@@ -66,12 +66,12 @@ def _fetched(order: Order) -> list[Document]:
     headers = {"anthropic-version": VERSION}
     api = Api(order.base_url or ROOT, order.key_env or KEY_ENV, "x-api-key", "", headers)
     try:
-        for source, path, groups in (
+        for source, path, group_by in (
             ("anthropic", "cost_report", ["workspace_id", "description"]),
             ("anthropic-usage", "usage_report/messages", ["workspace_id", "model", "service_tier"]),
         ):
             bodies: list[bytes] = []
-            for body in api.pages(f"/v1/organizations/{path}", {**query, "group_by[]": groups}):
+            for body in api.pages(f"/v1/organizations/{path}", {**query, "group_by[]": group_by}):
                 bodies.append(body)
                 done += 1
                 order.tell(done)
@@ -83,9 +83,7 @@ def _fetched(order: Order) -> list[Document]:
 
 def _document(order: Order, raw: bytes, source: str, is_grouped: bool) -> Document:
     def lines(notes: Notes) -> Iterator[Billed]:
-        seen: set[tuple[object, ...]] = set()
-        for result in results(raw):
-            _once(seen, result)
+        for result in groups(raw, _is_term):
             if source == "anthropic":
                 yield _cost(order, result, notes, is_grouped)
             else:
@@ -101,19 +99,8 @@ def _document(order: Order, raw: bytes, source: str, is_grouped: bool) -> Docume
     )
 
 
-def _once(seen: set[tuple[object, ...]], result: Result) -> None:
-    """A bucket tells a group once: twice is a page that was saved twice."""
-    named = sorted(
-        (name, str(value))
-        for name, value in result.fields.items()
-        if name != "amount" and (value is None or isinstance(value, str))
-    )
-    key = (result.start, *named)
-    if key in seen:
-        raise InvoiceError(
-            f"{result.where} tells again what came before it: is a page there twice?"
-        )
-    seen.add(key)
+def _is_term(name: str, value: object) -> bool:
+    return name != "amount" and (value is None or isinstance(value, str))
 
 
 def _line(order: Order, result: Result, is_grouped: bool, **facts: Any) -> Billed:

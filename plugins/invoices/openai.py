@@ -29,7 +29,7 @@ from costspan.core.invoices.invoice import InvoiceLine
 from costspan.core.prices.names import canonical_tier
 from costspan.plugins.invoices.fetch import Api, Query
 from costspan.plugins.invoices.items import openai_item
-from costspan.plugins.invoices.pages import Result, claims, month_span, results, text
+from costspan.plugins.invoices.pages import Result, claims, groups, month_span, text
 
 PROVIDER: Final = "openai"
 KEY_ENV: Final = "OPENAI_ADMIN_KEY"
@@ -74,8 +74,8 @@ def _fetched(order: Order) -> list[Document]:
         for body in api.pages("/v1/organization/costs", {**query, **by}):
             costs.append(body)
             order.tell(len(costs))
-        for kind, groups in _USAGE_KINDS.items():
-            by = {"limit": 31, "group_by": groups}
+        for kind, group_by in _USAGE_KINDS.items():
+            by = {"limit": 31, "group_by": group_by}
             for body in api.pages(f"/v1/organization/usage/{kind}", {**query, **by}):
                 usage.append(body)
                 order.tell(len(costs) + len(usage))
@@ -89,10 +89,8 @@ def _fetched(order: Order) -> list[Document]:
 
 def _document(order: Order, raw: bytes, source: str) -> Document:
     def lines(notes: Notes) -> Iterator[Billed]:
-        seen: set[tuple[object, ...]] = set()
-        for result in results(raw):
+        for result in groups(raw, _is_term):
             kind = result.fields.get("object")
-            _once(seen, result)
             if source == "openai" and kind == _COSTS:
                 yield _cost(order, result, notes)
             elif source == "openai-usage" and isinstance(kind, str) and kind.startswith(_USAGE):
@@ -110,19 +108,8 @@ def _document(order: Order, raw: bytes, source: str) -> Document:
     )
 
 
-def _once(seen: set[tuple[object, ...]], result: Result) -> None:
-    """A bucket tells a group once: twice is a page that was saved twice."""
-    named = sorted(
-        (name, str(value))
-        for name, value in result.fields.items()
-        if name not in _MEASURES and not name.endswith("_tokens")
-    )
-    key = (result.start, *named)
-    if key in seen:
-        raise InvoiceError(
-            f"{result.where} tells again what came before it: is a page there twice?"
-        )
-    seen.add(key)
+def _is_term(name: str, value: object) -> bool:
+    return name not in _MEASURES and not name.endswith("_tokens")
 
 
 def _line(order: Order, result: Result, **facts: Any) -> Billed:

@@ -7,7 +7,7 @@ are written (a fraction as a Decimal): a float would not be what the provider bi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple, cast
@@ -47,6 +47,30 @@ def results(raw: bytes) -> Iterator[Result]:
             f"page {number} says that more pages follow (has_more), and none does: save them all in"
             " one file, one after another"
         )
+
+
+def groups(raw: bytes, is_term: Callable[[str, object], bool]) -> Iterator[Result]:
+    """Every result; a bucket tells a group once: twice is a page that was saved twice.
+
+    Args:
+        raw: The pages.
+        is_term: Whether a field, by name and value, says of which group a result is.
+
+    Raises:
+        InvoiceError: as `results`, and if a group of a bucket is told again.
+    """
+    seen: set[tuple[object, ...]] = set()
+    for result in results(raw):
+        terms = sorted(
+            (name, str(each)) for name, each in result.fields.items() if is_term(name, each)
+        )
+        key = (result.start, *terms)
+        if key in seen:
+            raise InvoiceError(
+                f"{result.where} tells again what came before it: is a page there twice?"
+            )
+        seen.add(key)
+        yield result
 
 
 def text(fields: Mapping[str, Any], name: str, where: str) -> str | None:

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from allocating import MONTH, NOW, allocated, rows, usd
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shelf import at, call, close_month, keep, shelf
+from shelf import call, close_month, keep, shelf
 
 import costspan.core.allocate.run as run_module
 from costspan.core.allocate import (
-    Allocated,
     AllocationError,
     AllocationRule,
     allocate_period,
@@ -29,8 +29,6 @@ from costspan.core.settle.free import FreePostingError, free_postings
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
 
-NOW = at("2026-12-01")
-MONTH = "2026-11"
 OVERHEAD: dict[str, Any] = {"tenant": None, "tenant_source": None, "initiator": "platform"}
 
 
@@ -49,22 +47,6 @@ def ledger() -> Iterator[Ledger]:
             call(7, day="2026-12-02", tenant="initech"),
         )
         yield ledger
-
-
-def allocated(ledger: Ledger, rule: AllocationRule | str = "", **options: Any) -> Allocated:
-    chosen = load_rule(rule) if isinstance(rule, str) else rule
-    hand = {"by": "ann", "reason": "month's end", "now_ns": NOW}
-    return allocate_period(ledger, MONTH, chosen, **{**hand, **options})
-
-
-def rows(ledger: Ledger) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """(owner, bucket, pool) -> what stands there."""
-    lines = ledger.sums(("owner", "bucket", "pool"), period=MONTH)
-    return {key: (cost, charge) for key, (cost, charge, _) in lines if cost or charge}  # type: ignore[misc]
-
-
-def usd(amount: str) -> int:
-    return int(Fraction(amount) * PICO)
 
 
 def test_every_pool_by_activity_and_not_charged(ledger: Ledger) -> None:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from fractions import Fraction
 from typing import Any
 
 import msgspec
 import pytest
+from allocating import MONTH, NOW, allocated, rows, usd
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shelf import at, call, close_month, keep, shelf
+from shelf import call, close_month, keep, shelf
 
 from costspan.core.allocate import (
-    Allocated,
     AllocationError,
     AllocationRule,
     allocate_in,
-    allocate_period,
     load_rule,
     measured_for,
 )
 from costspan.core.invoices.invoice import Invoice, InvoiceLine
 from costspan.core.journal.records import FreeLine
-from costspan.core.money import PICO
 from costspan.core.prices import PriceBook, PriceRow
 from costspan.core.read.books import Books
 from costspan.core.reconcile import adjustments, reconcile
 from costspan.core.settle.free import free_postings
 from costspan.core.settle.ledger import Ledger
 from costspan.core.settle.settle import settle
-
-NOW = at("2026-12-01")
-MONTH = "2026-11"
 
 
 @pytest.fixture
@@ -42,22 +36,6 @@ def ledger() -> Iterator[Ledger]:
     with closing(shelf()) as ledger:
         keep(ledger, call(1), call(2, flat_cost="2"), call(3, tenant="globex"))
         yield ledger
-
-
-def allocated(ledger: Ledger, rule: str | AllocationRule, **options: Any) -> Allocated:
-    chosen = load_rule(rule) if isinstance(rule, str) else rule
-    hand = {"by": "ann", "reason": "month's end", "now_ns": NOW}
-    return allocate_period(ledger, MONTH, chosen, **{**hand, **options})
-
-
-def rows(ledger: Ledger) -> dict[tuple[str, str, str], tuple[int, int]]:
-    """(owner, bucket, pool) -> what stands there."""
-    lines = ledger.sums(("owner", "bucket", "pool"), period=MONTH)
-    return {key: (cost, charge) for key, (cost, charge, _) in lines if cost or charge}  # type: ignore[misc]
-
-
-def usd(amount: str) -> int:
-    return int(Fraction(amount) * PICO)
 
 
 def invoice_of(amount: int, provider: str = "acme-gpu", account: str = "org-9", **said: Any) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from costspan.core.invoices.invoice import Invoice, InvoiceLine, Review
 from costspan.core.ledger_errors import LedgerBusy, LedgerError
 from costspan.core.rebuild import rebuild
-from costspan.plugins.ledgers.sqlite.checksums import checksum
+from costspan.plugins.ledgers.checksums import checksum
 from costspan.plugins.ledgers.sqlite.invoices import SqliteInvoices
 from costspan.plugins.ledgers.sqlite.store import SqliteLedger
 
