@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -86,23 +86,38 @@ def drain(
         LedgerError: if the ledger cannot be opened or written; the records stay in the spool.
         ConfigError: if the rules or prices cannot be used.
     """
-    ledger = open_url(settings.ledger_url, create=True)
-    try:
-        done = Drained(ledger=ledger.url)
-        bring_policy(ledger, settings, timeout_seconds)
-        with _Batch(ledger, timeout_seconds, done, progress, files) as batch:
-            for folder in folders or spool.folders_of(settings):
-                batch.take_all(folder)
-            batch.settle()
-        # Last: an end may lie in any of the segments.
-        if sweep_older_seconds is None:
-            ttl = Ttl.of_settings(settings.open_ttl_seconds)
-        else:
-            ttl = Ttl.of_everything(sweep_older_seconds)
-        _sweep(ledger, files.time_ns() if now_ns is None else now_ns, ttl, timeout_seconds, done)
-        return done
-    finally:
-        ledger.close()
+    with closing(open_url(settings.ledger_url, create=True)) as ledger:
+        return drain_into(
+            ledger, settings, folders, timeout_seconds=timeout_seconds, progress=progress,
+            sweep_older_seconds=sweep_older_seconds, now_ns=now_ns, files=files,
+        )  # fmt: skip
+
+
+def drain_into(
+    ledger: Ledger,
+    settings: Config,
+    folders: Sequence[Path] = (),
+    *,
+    timeout_seconds: float = 30.0,
+    progress: Callable[[Drained], None] | None = None,
+    sweep_older_seconds: int | None = None,
+    now_ns: int | None = None,
+    files: Files = SYSTEM,
+) -> Drained:
+    """As `drain`, into a ledger that is open already, wherever the settings say that one is."""
+    done = Drained(ledger=ledger.url)
+    bring_policy(ledger, settings, timeout_seconds)
+    with _Batch(ledger, timeout_seconds, done, progress, files) as batch:
+        for folder in folders or spool.folders_of(settings):
+            batch.take_all(folder)
+        batch.settle()
+    # Last: an end may lie in any of the segments.
+    if sweep_older_seconds is None:
+        ttl = Ttl.of_settings(settings.open_ttl_seconds)
+    else:
+        ttl = Ttl.of_everything(sweep_older_seconds)
+    _sweep(ledger, files.time_ns() if now_ns is None else now_ns, ttl, timeout_seconds, done)
+    return done
 
 
 def bring_policy(ledger: Ledger, settings: Config, timeout_seconds: float) -> None:

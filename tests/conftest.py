@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import costspan
-from costspan.core import runtime
+from costspan.core import process, runtime
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation
 
@@ -24,6 +24,13 @@ def books_at(tmp_path: Path) -> Iterator[Path]:
     )
     yield tmp_path
     runtime.recorder().rotate()
+
+
+@pytest.fixture
+def new_process(monkeypatch: pytest.MonkeyPatch) -> process.Process:
+    """The state of a process that has done nothing yet; afterwards the old one is back."""
+    monkeypatch.setattr(process.this, "__dict__", vars(process.Process()))
+    return process.this
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("books")
     contract = folder / "prices.toml"
     contract.write_text(CONTRACT, "utf-8")
-    for name, record in (("empty", lambda: None), ("shop", _open_shop)):
+    for name, record in (("empty", _open_nothing), ("shop", _open_shop)):
         costspan.configure(
             ledger=folder / f"{name}.db",
             spool=folder / name,
@@ -97,6 +97,10 @@ def _call(model: str, tokens: tuple[int, int], started: str, **facts: Any) -> No
     )
     ended = {"ended_at": at(started) + 250_000_000, "executed_model": model}
     attempt.end(usage={"input": tokens[0], "output": tokens[1]}, **{**ended, **facts})
+
+
+def _open_nothing() -> None:
+    """No call yet."""
 
 
 def _open_shop() -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 SAMPLE = re.compile(r"([a-z_]+)(?:\{(.*)\})? (-?[0-9]+(?:\.[0-9]+)?)")
 LABEL = re.compile(r'([a-z]+)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)')
 WAIT_SECONDS = 60
+_POLL_SECONDS = 0.02
 
 Labels = frozenset[tuple[str, str]]
 
@@ -102,10 +103,14 @@ class Sidecar:
         at: TracebackType | None,
     ) -> None:
         if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
         assert self._process.stderr is not None
         self._process.stderr.close()
+
+    def kill(self) -> None:
+        """End it as a machine's end does."""
+        self._process.kill()
+        self._process.wait()
 
     def end(self, by: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end; the exit code, after what it said last is in `said`."""
@@ -136,3 +141,4 @@ class Sidecar:
         while not holds():
             assert self._process.poll() is None, "it ended by itself"
             assert time.monotonic() < end, (self.get("/health"), self.get("/metrics"))
+            time.sleep(_POLL_SECONDS)

@@ -31,7 +31,7 @@ def test_the_pools_are_shared_and_the_table_says_so(shop: Desk) -> None:
 def shop_cost(shop: Desk, tenant: str) -> str:
     found = shop.run("report", "--json", "--by", "owner,bucket", "--period", "2026-11").json
     rows = {(row["owner"], row["bucket"]): row["cost"] for row in found["rows"]}
-    return rows[tenant, "direct"]
+    return str(rows[tenant, "direct"])
 
 
 def test_a_dry_run_posts_nothing(shop: Desk) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from typing import Any
 
 from desk import Desk
+from doctor_desk import tell
 
 import costspan
 from costspan.core import runtime
 from costspan.core.journal import records
 from costspan.core.ledger_urls import shown_url
-from costspan.core.settle import settle
-from costspan.core.settle.ledger import open_url
 
 HOUR_NS = 3600 * 10**9
 OK: dict[str, Any] = {
@@ -30,13 +28,6 @@ def _writers(desk: Desk) -> dict[str, dict[str, Any]]:
     return {each["writer"]: each for each in found}
 
 
-def _tell(desk: Desk, *told: records.Control) -> None:
-    with closing(open_url(f"sqlite:///{desk.ledger}", create=False)) as ledger:
-        settling = ledger.settling(0)
-        with settling as settlement:
-            settle(settlement, [], told)
-
-
 def test_lag_gaps_and_refusals(empty: Desk) -> None:
     now = time.time_ns()
     old = {**OK, "ended_at": now - 3 * HOUR_NS}
@@ -49,7 +40,7 @@ def test_lag_gaps_and_refusals(empty: Desk) -> None:
             {"writer": "ahead", "seq": 1, "attempt_id": "a", **OK, "ended_at": now + 2 * HOUR_NS},
         ]
     )
-    _tell(
+    tell(
         empty,
         records.Refusals("gap", {"disk:28": 4}, 0),
         records.Counts("gap", {"refused:disk:28": 3, "refused:too_large": 1, "other": 9}, 0),

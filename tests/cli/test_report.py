@@ -281,8 +281,8 @@ def test_by_cost_centre(shop: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shop.run("report", "--by", "cost_centre", *span).out.splitlines()
     # Though nobody knows what the calls of CC-1 cost on these days.
     assert [line.split()[0] for line in lines[2:4]] == ["CC-1", "@unattributed"]
-    rows = csv.DictReader(io.StringIO(shop.run("report", "--csv", "--by", "cost_centre").out))
-    assert {row["cost_centre"]: row["cost"] for row in rows}["CC-1"] == "0.021500000000"
+    table = csv.DictReader(io.StringIO(shop.run("report", "--csv", "--by", "cost_centre").out))
+    assert {row["cost_centre"]: row["cost"] for row in table}["CC-1"] == "0.021500000000"
     path.write_text("tenant,parent\nacme,acme\n", "utf-8")
     assert shop.run("report", "--by", "cost_centre").code == 2
     assert shop.run("report").code == 0  # which asks for nothing of it

@@ -13,7 +13,8 @@ from sink_kept import Kept, as_another_process, post, reached
 from costspan.core import hooks, sinks
 from costspan.core.config import Config
 from costspan.core.journal.files import SYSTEM
-from costspan.core.sinks import Entry, Standing
+from costspan.core.settle.entries import Entry
+from costspan.core.sinks import Standing
 
 
 def test_a_posting_has_one_form() -> None:

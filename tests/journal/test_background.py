@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import costspan
-from costspan.core import background, counters, runtime
+from costspan.core import background, counters, upkeep
 from costspan.core.background import Background, backoff_seconds
 from costspan.core.ledger_errors import LedgerBusy
+from costspan.core.process import Process
 from costspan.core.recorder import Ack, Held
 
 
@@ -55,6 +56,62 @@ def test_it_goes_on_after_what_a_drain_raises(error: BaseException) -> None:
     assert seen == [1, 2, 3, 1], "a drain that works ends the row"
 
 
+def test_a_drain_that_hangs_holds_up_no_sync() -> None:
+    hangs, goes_on, synced = threading.Event(), threading.Event(), threading.Event()
+    syncs: list[bool] = []
+
+    def sync() -> None:
+        syncs.append(hangs.is_set())
+        if sum(syncs) > 2:
+            synced.set()
+
+    def drain(even_if_empty: bool) -> bool:
+        hangs.set()
+        return goes_on.wait()
+
+    thread = Background(
+        sync, drain, lambda *_: None, sync_seconds=0.001, drain_seconds=0.001, sweep_seconds=60
+    )
+    thread.start()
+    assert synced.wait(20)
+    assert not thread.finish(0.01), "the end waits for a drain no longer than it is told"
+    goes_on.set()
+    thread.join(60)
+    assert thread.finish(0)
+
+
+@pytest.mark.parametrize(
+    ("error", "drains"), [(None, 2), (LedgerBusy("locked"), 2), (ValueError("broken"), 1)]
+)
+def test_the_last_drain(
+    error: Exception | None, drains: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not tried at a ledger that was out of reach just now: the exit would wait for it."""
+    monkeypatch.setattr(background, "BACKOFF_SECONDS_MIN", 3600)
+    monkeypatch.setattr(background, "BACKOFF_SECONDS_MAX", 3600)
+    calls: list[bool] = []
+    told = threading.Event()
+
+    def drain(even_if_empty: bool) -> bool:
+        calls.append(even_if_empty)
+        if error is not None:
+            raise error
+        told.set()
+        return True
+
+    def failed(raised: BaseException, times: int) -> None:
+        told.set()
+
+    thread = Background(
+        lambda: None, drain, failed, sync_seconds=60, drain_seconds=0.001, sweep_seconds=60
+    )
+    thread.start()
+    assert told.wait(60)
+    assert thread.finish(60)
+    assert len(calls) >= drains
+    assert error is None or len(calls) == drains
+
+
 def test_a_sync_that_raises_ends_nothing() -> None:
     again = threading.Event()
     times = iter(range(10**6))
@@ -75,9 +132,8 @@ def test_a_sync_that_raises_ends_nothing() -> None:
 
 
 @pytest.fixture
-def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def process(new_process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A process that has done nothing yet."""
-    monkeypatch.setattr(runtime, "_process", runtime._Process())
     monkeypatch.setenv("COSTSPAN_SPOOL_BESIDE", str(tmp_path / "beside"))
     return tmp_path
 
@@ -93,7 +149,7 @@ def test_a_process_that_can_start_no_thread_goes_on(
     before = counters.snapshot().get("no_thread", 0)
     assert isinstance(costspan.record({"attempt_id": "a"}), Ack)
     assert counters.snapshot()["no_thread"] == before + 1
-    runtime._at_exit()
+    upkeep.at_exit()
     with costspan.open_ledger(process / "ledger.db") as books:
         assert [each.attempt_id for each in books.ledger.journal()] == ["a"]
 
@@ -119,12 +175,12 @@ def test_what_a_former_recorder_holds_is_written_when_it_can_be(process: Path) -
 def test_the_log_is_told_once_and_of_a_busy_ledger_late(
     process: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for times in range(1, runtime.BUSY_TIMES):
-        runtime._drain_failed(LedgerBusy("locked"), times)
+    for times in range(1, upkeep.BUSY_TIMES):
+        upkeep.drain_failed(LedgerBusy("locked"), times)
     assert caplog.messages == []
-    for times in range(runtime.BUSY_TIMES, 20):
-        runtime._drain_failed(LedgerBusy("locked"), times)
+    for times in range(upkeep.BUSY_TIMES, 20):
+        upkeep.drain_failed(LedgerBusy("locked"), times)
     assert len(caplog.messages) == 1
     for _ in range(3):
-        runtime._drain_failed(ValueError("broken"))
+        upkeep.drain_failed(ValueError("broken"))
     assert len(caplog.messages) == 2

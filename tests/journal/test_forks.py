@@ -19,22 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))  # where this file itself is run
 
 import pytest
 from faulty import FaultyFiles, nothing
+from parts import run_part
 from reading import acked, check_no_gap, observations
 
+from costspan.core import process as core_process
 from costspan.core import runtime
 from costspan.core.journal import spool
 from costspan.core.recorder import Recorder
 from costspan.core.schema import Observation
-
-
-def run(part: str, folder: Path) -> Any:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, __file__, part, str(folder)],
-        capture_output=True, env=environment, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
 
 
 def call(name: str) -> Observation:
@@ -43,7 +35,7 @@ def call(name: str) -> Observation:
 
 def as_the_process(recorder: Recorder) -> Recorder:
     """Make a recorder this process's: its fork hooks act on it."""
-    runtime._process.recorder = recorder
+    core_process.this.recorder = recorder
     return recorder
 
 
@@ -97,7 +89,7 @@ def _is_held(path: Path) -> bool:
 
 
 def test_a_fork_in_the_middle_of_a_threads_record(tmp_path: Path) -> None:
-    said = run("in_the_middle", tmp_path)
+    said = run_part(__file__, "in_the_middle", tmp_path)
     assert len(said["parent"]) == 3
     assert said["held"] == 1, "the parent's lock is the parent's still"
     found = [str(each.attempt_id) for each in observations(tmp_path)]
@@ -128,7 +120,7 @@ def part_held(folder: Path) -> list[str]:
 
 
 def test_a_child_does_not_write_what_the_parent_holds(tmp_path: Path) -> None:
-    assert sorted(run("held", tmp_path)) == ["a", "b", "c", "child"]
+    assert sorted(run_part(__file__, "held", tmp_path)) == ["a", "b", "c", "child"]
 
 
 def part_orphans(folder: Path, *, syncing: bool = False) -> dict[str, Any]:
@@ -208,12 +200,28 @@ def part_in_a_handler(folder: Path) -> list[str]:
 
 
 def test_a_fork_in_a_signal_handler(tmp_path: Path) -> None:
-    said = run("in_a_handler", tmp_path)
+    said = run_part(__file__, "in_a_handler", tmp_path)
     folders = (tmp_path / "spool", tmp_path / "beside")
     found = [str(each.oid) for each in observations(*folders, torn=True)]
     assert set(said) <= set(found)
     assert len(set(said)) == len(said)
     check_no_gap(*folders)
+
+
+def part_background(folder: Path) -> list[str]:
+    """A process that syncs and drains by itself forks; its child records too."""
+    runtime.configure(ledger=folder / "l.db", spool=folder / "spool", spool_beside="off")
+
+    def threads() -> str:
+        runtime.record(call("x"))
+        thread = core_process.this.thread
+        return "none" if thread is None or not thread.is_alive() else "its own"
+
+    return [threads(), in_child(threads)]
+
+
+def test_a_child_syncs_and_drains_by_itself(tmp_path: Path) -> None:
+    assert run_part(__file__, "background", tmp_path) == ["its own", "its own"]
 
 
 PARTS = {

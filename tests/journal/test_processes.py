@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))  # where this file itself is run
 
 from faulty import FaultyFiles
+from parts import run_part
 from reading import Answer, acked, check_no_gap, counts, oids
 
 from costspan.core import runtime
@@ -27,16 +27,6 @@ from costspan.core.recorder import Ack, Held, Recorder, Refused
 from costspan.core.schema import Observation
 
 CALL = Observation(attempt_id="a", tenant="acme", usage={"input": 7})
-
-
-def run(part: str, folder: Path) -> Any:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(
-        [sys.executable, __file__, part, str(folder)],
-        capture_output=True, env=environment, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
 
 
 def limit(file_bytes: int) -> None:
@@ -57,7 +47,7 @@ def part_full_disk(folder: Path) -> dict[str, Any]:
 
 def test_where_a_file_is_full_the_next_goes_on(tmp_path: Path) -> None:
     """RLIMIT_FSIZE: a short write, then an error; another file may be as long again."""
-    said = run("full_disk", tmp_path)
+    said = run_part(__file__, "full_disk", tmp_path)
     assert said["segments"] > 2
     assert oids(tmp_path) == said["acked"]
     assert len(said["acked"]) == 65
@@ -84,7 +74,7 @@ def part_no_room(folder: Path) -> dict[str, Any]:
 
 
 def test_without_room_for_a_segment_nothing_piles_up(tmp_path: Path) -> None:
-    said = run("no_room", tmp_path)
+    said = run_part(__file__, "no_room", tmp_path)
     assert all(said["held"])
     assert said["leaked"] == 0
     assert said["left"] == []
@@ -109,7 +99,7 @@ def part_foreign_folder(folder: Path) -> list[str]:
 def test_a_folder_of_others_holds_and_never_raises() -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders let no other user in
         Path(name).chmod(0o555)
-        assert run("foreign_folder", Path(name)) == ["Held", "Held"]
+        assert run_part(__file__, "foreign_folder", Path(name)) == ["Held", "Held"]
         assert list(Path(name).iterdir()) == []
         Path(name).chmod(0o700)
 
@@ -163,7 +153,7 @@ def _is_held(path: Path) -> bool:
 
 
 def test_forks_among_threads_lose_and_double_nothing(tmp_path: Path) -> None:
-    said = run("forks", tmp_path)
+    said = run_part(__file__, "forks", tmp_path)
     assert said["locked"] >= 1, "the parent's lock outlives its children"
     writers = {oid.partition(":")[0] for oid in said["acked"]}
     assert len(writers) == 1

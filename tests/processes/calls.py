@@ -6,7 +6,7 @@ from pathlib import Path
 
 import costspan
 from costspan.adapter import Attempt
-from costspan.core import recorder, runtime
+from costspan.core import recorder, upkeep
 from costspan.core.journal import rung
 from costspan.core.recorder import Ack
 
@@ -22,17 +22,21 @@ def configure(folder: Path | str, *, background: bool = False, beside: bool = Tr
     `beside`: whether there is a folder for what the spool does not take.
     """
     place = Path(folder)
-    # A machine that is busy with other tests is no slow disk: nobody is held for having waited.
-    for module in (recorder, rung):
-        vars(module)["SLOW_NS"] = PATIENT_NS
+    be_patient()
     if background:
-        runtime.SYNC_SECONDS = runtime.DRAIN_SECONDS = IMPATIENT_SECONDS
+        upkeep.SYNC_SECONDS = upkeep.DRAIN_SECONDS = IMPATIENT_SECONDS
     costspan.configure(
         ledger=place / "ledger.db",
         spool=place / "spool",
         spool_beside=place / "beside" if beside else "off",
         background=background,
     )
+
+
+def be_patient() -> None:
+    """A machine that is busy with other tests is no slow disk: nobody is held for having waited."""
+    for module in (recorder, rung):
+        vars(module)["SLOW_NS"] = PATIENT_NS
 
 
 def cost_of(number: int) -> str:

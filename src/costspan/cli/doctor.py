@@ -16,9 +16,10 @@ from costspan.cli.counted import counters_of
 from costspan.cli.exits import BAD, NOT_FOUND, OK
 from costspan.cli.finding import Finding
 from costspan.cli.findings import of_books, of_ledger
+from costspan.cli.patience import books_in_time
 from costspan.cli.printing import Block, Page, counted, joined, print_json, shown, to_stderr
 from costspan.cli.progress import progress
-from costspan.cli.settings import open_books, settings_of, shown_url, spools_of
+from costspan.cli.settings import settings_of, spools_of
 from costspan.cli.surroundings import (
     LATE_NS,
     lease_of,
@@ -35,6 +36,7 @@ from costspan.core import sinks
 from costspan.core.config import Config
 from costspan.core.journal import spool
 from costspan.core.ledger_errors import LedgerError, LedgerMissing
+from costspan.core.ledger_urls import shown_url
 from costspan.core.read.books import Books
 from costspan.core.read.waiting import Waiting, waiting
 from costspan.core.read.writers import Writer, writers_of
@@ -146,7 +148,7 @@ class _Examined:
 
     def _of_ledger(self) -> Iterator[Finding]:
         try:
-            self._books = open_books(self.settings)
+            self._books = books_in_time(self.settings)
         except LedgerMissing as missing:
             self.has_ledger = False
             what = "; nothing was recorded here either" if not self._has_records() else ""

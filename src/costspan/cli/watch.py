@@ -22,7 +22,6 @@ from costspan.cli import metrics
 from costspan.cli.endpoint import Answer, Pages, serving
 from costspan.cli.exits import OK
 from costspan.cli.printing import counted, to_stderr
-from costspan.cli.settings import shown_url
 from costspan.cli.watch_options import Plan
 from costspan.cli.watched import Watched, books_of
 from costspan.core import policy, sinks
@@ -31,6 +30,7 @@ from costspan.core.config import Config
 from costspan.core.drain import Drained, drain
 from costspan.core.journal import spool
 from costspan.core.ledger_errors import LedgerBusy
+from costspan.core.ledger_urls import shown_url
 from costspan.core.read.waiting import Waiting, waiting
 from costspan.core.settle.ledger import open_url
 
@@ -38,6 +38,8 @@ LOOK_SECONDS = 30.0
 """So often the ledger is asked for what concerns all of it, and for an answer if nothing waits."""
 BUSY_TIMES = 5
 """So often in a row the ledger may be another's before that is said."""
+GRACE_SECONDS = 20.0
+"""So long, once asked to end, a batch is waited for: less than platforms give before they kill."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -57,15 +59,28 @@ def watch(settings: Config, given: Sequence[Path], plan: Plan) -> int:
         if plan.listen is not None:
             url = stack.enter_context(serving(plan.listen, watcher.pages()))
             _say(f"listens on {url}")
-        watcher.until(stop)
+        try:
+            watcher.until(stop)
+        except _GivenUp:
+            _say("does not wait for the ledger any longer; the records wait in the spool")
     totals = watcher.watched.totals()
     settled = counted(totals.settled.observations, "new observation")
     _say(f"ends: {counted(totals.segments, 'segment')} drained, {settled}")
     return OK
 
 
+class _GivenUp(BaseException):
+    """Nobody waits for the batch under way any longer: what is not committed stays in the spool.
+
+    No KeyboardInterrupt: the driver would ask a server that does not answer to cancel, and wait.
+    """
+
+
 class Stop:
-    """Whether a signal asked to end. A second one does not wait for anything."""
+    """Whether a signal asked to end. What is under way is given up if it does not move for long.
+
+    A second signal gives it up at once.
+    """
 
     def __init__(self) -> None:
         self.is_asked = False
@@ -74,6 +89,7 @@ class Stop:
 
     def __enter__(self) -> Self:
         self._former = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+        self._former[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._give_up)
         return self
 
     def __exit__(
@@ -82,6 +98,7 @@ class Stop:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self.end_grace()
         for number, former in self._former.items():
             signal.signal(number, former)
         os.close(self._read)
@@ -89,9 +106,21 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.is_asked:
-            raise KeyboardInterrupt
+            raise _GivenUp
         self.is_asked = True
         os.write(self._write, b"\0")
+        self.begin_grace()
+
+    def _give_up(self, number: int, frame: FrameType | None) -> None:
+        raise _GivenUp
+
+    def begin_grace(self) -> None:
+        """Wait for no longer than this from now on."""
+        signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
+
+    def end_grace(self) -> None:
+        """There is nothing more to wait for."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
     def wait(self, seconds: float) -> None:
         """Until then, or until it is asked."""
@@ -110,6 +139,7 @@ class Watcher:
         self._given = given
         self._plan = plan
         self._stop: Stop | None = None
+        self._is_last = False
         self._failures = 0
         self._look_at = 0.0
         self._troubles = (0, 0, 0)
@@ -132,9 +162,10 @@ class Watcher:
             else:
                 pause = self._plan.every_seconds
             stop.wait(pause)
-        self._stop = None
         if self._plan.has_last_drain:
+            self._is_last = True
             self.turn()
+        stop.end_grace()
 
     def _is_due(self, drain_at: float) -> bool:
         """Whether anything waits, a drain failed, or it is time to hear from the ledger."""
@@ -147,6 +178,7 @@ class Watcher:
 
     def turn(self) -> bool:
         """Drain once; whether it went well."""
+        self.watched.begins(time.time_ns())
         try:
             done = drain(
                 self._settings,
@@ -170,8 +202,11 @@ class Watcher:
 
     def _come_so_far(self, done: Drained) -> None:
         self.watched.come_so_far(done)
-        if self._stop is not None and self._stop.is_asked:
+        if self._stop is None or not self._stop.is_asked:
+            return
+        if not self._is_last:
             raise _EndedError
+        self._stop.begin_grace()  # it moves
 
     def _look(self) -> None:
         if self.watched.books is not None and time.monotonic() < self._look_at:

@@ -93,6 +93,7 @@ class Watched:
         self._late_ns = late_ns
         self._totals = Totals()
         self._under_way: Drained | None = None
+        self._begun_ns: int | None = None
         self.success_ns: int | None = None
         self.failures: Counter[str] = Counter()
         self.failed: str | None = None
@@ -109,6 +110,10 @@ class Watched:
                 found.add(self._under_way)
             return found
 
+    def begins(self, now_ns: int) -> None:
+        """A drain is under way from now on."""
+        self._begun_ns = now_ns
+
     def come_so_far(self, done: Drained) -> None:
         """The drain under way has done this much."""
         with self._lock:
@@ -117,7 +122,7 @@ class Watched:
     def went_well(self, done: Drained, now_ns: int) -> None:
         """A drain came to its end."""
         with self._lock:
-            self._under_way = None
+            self._under_way = self._begun_ns = None
             self._totals.drains += 1
             self._totals.add(done)
             self.last = done
@@ -130,7 +135,7 @@ class Watched:
         with self._lock:
             if self._under_way is not None:
                 self._totals.add(self._under_way)
-            self._under_way = None
+            self._under_way = self._begun_ns = None
             # Another, not this one changed: somebody may be reading it.
             self.failures = self.failures + Counter([type(error).__name__])
             self.failed = f"{type(error).__name__}: {error}"
@@ -145,7 +150,7 @@ class Watched:
         with self._lock:
             if self._under_way is not None:
                 self._totals.add(self._under_way)
-            self._under_way = None
+            self._under_way = self._begun_ns = None
 
     def health(self, folders: Iterable[Waiting], now_ns: int) -> Health:
         """Well, as long as drains succeed and no complete segment waits for too long."""
@@ -154,7 +159,7 @@ class Watched:
         silent_ns = now_ns - since_ns
         why = "" if self.failed is None else f": {self.failed}"
         if silent_ns > self._late_ns:
-            wrong.append(f"no drain has succeeded for {age(silent_ns)}{why}")
+            wrong.append(f"no drain has succeeded for {age(silent_ns)}{why}{self._hangs(now_ns)}")
         for found in folders:
             if found.unreadable is not None:
                 wrong.append(f"{found.folder} cannot be read: {found.unreadable}")
@@ -170,6 +175,13 @@ class Watched:
             return Health(True, f"starting: no drain has succeeded yet{why}")
         trouble = f"; the last try failed{why}" if why else ""
         return Health(True, f"ok: the last drain succeeded {age(silent_ns)} ago{trouble}")
+
+    def _hangs(self, now_ns: int) -> str:
+        """How long a drain has been under way, if that is why none succeeds."""
+        begun_ns = self._begun_ns
+        if begun_ns is None or now_ns - begun_ns <= self._late_ns:
+            return ""
+        return f"; one has been under way for {age(now_ns - begun_ns)}"
 
     def _held_up(self) -> str:
         """Why segments stay although drains succeed."""
