@@ -11,3 +11,14 @@ class LedgerMissing(LedgerError):
 
 class LedgerBusy(LedgerError):
     """Another settler holds the lease; the records stay in the spool."""
+
+
+class LedgerUnread(LedgerError):
+    """It was not read to the end: the way there was lost, or the role may not.
+
+    So nothing is known of what the books hold, good or bad.
+    """
+
+
+class LedgerUncertain(LedgerError):
+    """It was lost while it committed, and nobody can say whether it did."""

@@ -21,6 +21,7 @@ from costspan.core.checkpoints import (
     verdict_on,
 )
 from costspan.core.journal.records import Close
+from costspan.core.ledger_errors import LedgerUnread
 from costspan.core.settle.close import sealed_trees
 from costspan.core.settle.entries import Line, Posted, Posting, RollUp
 from costspan.core.settle.free import target_of_free
@@ -80,6 +81,9 @@ def verify(
         period: Look at nothing but the seal of this period (YYYY-MM) and the chain up to it.
         trusted: A checkpoint that was kept elsewhere: it must be among those here.
         tell: Called now and then with what is done.
+
+    Raises:
+        LedgerUnread: if the way to the books was lost on the way, or they may not be read.
     """
     with ledger.snapshot():
         if period is None:
@@ -99,6 +103,8 @@ def _isolated(
     """A check that damage stops says so, and stops no other."""
     try:
         yield from run()
+    except LedgerUnread:
+        raise
     except Exception as error:
         yield Problem(check, f"cannot be checked to the end: {type(error).__name__}: {error}")
 

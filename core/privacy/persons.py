@@ -22,6 +22,10 @@ PSEUDONYM = re.compile(r"p:[0-9a-f]{24}")
 class PersonStore(Protocol):
     """The side table of a ledger."""
 
+    def is_readable(self) -> bool:
+        """Whether who reads these books may know who is behind a pseudonym."""
+        ...
+
     def names(self, pseudonyms: Collection[str]) -> dict[str, str]:
         """Pseudonym -> the person's id, of those who were not erased."""
         ...

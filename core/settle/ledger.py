@@ -18,6 +18,7 @@ from costspan.core.journal.records import (
     Policy,
 )
 from costspan.core.ledger_errors import LedgerError
+from costspan.core.ledger_urls import shown_url
 from costspan.core.prices import ChargeBook, PriceBook, PriceRow
 from costspan.core.privacy.archive import Archive
 from costspan.core.privacy.persons import PersonStore
@@ -256,4 +257,4 @@ def open_url(url: str, *, create: bool) -> Ledger:
         if ledger is not None:
             return ledger
     scheme = url.partition(":")[0]
-    raise LedgerError(f"no plugin opens ledgers of scheme {scheme!r}: {url}")
+    raise LedgerError(f"no plugin opens ledgers of scheme {scheme!r}: {shown_url(url)}")

@@ -14,6 +14,42 @@ from desk import Desk, Ran
 Row = dict[str, Any]
 
 
+def call(number: int = 1, **more: Any) -> Row:
+    """A row as it stands in the table: 1,000 tokens in, 400 of them cached, 20 out."""
+    usage = {
+        "prompt_tokens": 1000,
+        "completion_tokens": 20,
+        "total_tokens": 1020,
+        "prompt_tokens_details": {"cached_tokens": 400},
+    }
+    return {
+        "request_id": f"chatcmpl-{number}",
+        "litellm_call_id": f"call-{number}",
+        "call_type": "acompletion",
+        "api_key": "88dc",
+        "spend": 0.000132,
+        "total_tokens": 1020,
+        "prompt_tokens": 1000,
+        "completion_tokens": 20,
+        "startTime": "2026-10-05T12:00:00.000Z",
+        "endTime": "2026-10-05T12:00:01.000Z",
+        "completionStartTime": "2026-10-05T12:00:01.000Z",
+        "model": "gpt-4o-mini",
+        "custom_llm_provider": "openai",
+        "api_base": "https://api.openai.com",
+        "metadata": {"usage_object": usage, "status": None},
+        "cache_hit": "None",
+        "team_id": "acme",
+        "end_user": "",
+        "status": "success",
+        **more,
+    }
+
+
+def without_details(**more: Any) -> Row:
+    return call(**{"metadata": {}, **more})
+
+
 def ndjson(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> Path:
     lines = (row if isinstance(row, str) else json.dumps(row) for row in rows)
     path.write_text("".join(f"{line}\n" for line in lines), "utf-8")

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 from desk import Desk, Ran
-from exports import document, ndjson, owners, table
-from test_litellm import call
+from exports import call, document, ndjson, owners, table
 
 Row = dict[str, Any]
 ROWS = [call(number, user=f"a {number}\nb") for number in range(1, 21)]

@@ -6,8 +6,7 @@ import json
 from typing import Any
 
 from desk import Desk
-from exports import causes, causes_of, ingest, ndjson, owners, table
-from test_litellm import call
+from exports import call, causes, causes_of, ingest, ndjson, owners, table
 
 Row = dict[str, Any]
 

@@ -128,6 +128,7 @@ def features_of(
 ) -> dict[str, str]:
     """The feature vector, before anybody is owner."""
     facts, kind = event.facts, event.facts.kind or "model"
+    cause: str
     if facts.cause is not None:
         cause, initiator = facts.cause, facts.initiator or initiator_of(facts.cause)
     else:

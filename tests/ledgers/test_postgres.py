@@ -42,7 +42,11 @@ LINE = Line("acme", "direct", None, "2026-01", "2026-01-31", "gpt-4o")
         "SET session_replication_role = 'replica'; DELETE FROM postings",
     ],
 )
-def test_postings_are_only_ever_added_to(ledger: Ledger, url: str, statement: str) -> None:
+def test_postings_are_only_ever_added_to(
+    postgres: PostgresServer, ledger: Ledger, url: str, statement: str
+) -> None:
+    if statement.startswith("MERGE") and postgres.version < 15:
+        pytest.skip("PostgreSQL knows no MERGE before 15")
     keep(ledger, flat(1), flat(2))
     before = ledger.postings("a1")
     with pytest.raises(psycopg.IntegrityError, match="append-only"):

@@ -22,7 +22,10 @@ from costspan.core.retention import prune, restore
 from costspan.core.settle.ledger import Ledger, open_url
 from costspan.core.verify import Problem, verify
 
-NAMED_BY = {"writers": "journal", "events": "event ", "postings": "event ", "lines": "line"}
+NAMED_BY = {
+    "writers": "journal", "events": "event ", "places": "events", "postings": "event ",
+    "lines": "line",
+}  # fmt: skip
 MEANS_NOTHING = {
     ("meta", "rebuilt"),  # another number makes connections look up their lines anew
     ("price_books", "n"),
@@ -148,6 +151,23 @@ def test_a_trigger_that_is_asleep_is_named(ledger: Ledger, place: str) -> None:
         (what,) = found(ledger)
         assert "the trigger postings_append_only is gone, or does not always fire" in what
         always(db, "postings")
+    assert found(ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [("events", "places {} (a1): there is no such event"), ("places", "events {}")],
+)
+def test_half_of_an_event_is_named(ledger: Ledger, place: str, gone: str, named: str) -> None:
+    with closing(owner(place)) as db:
+        row = db.execute("SELECT n FROM places WHERE id = 'a1'").fetchone()
+        assert row is not None
+        db.execute(f"CREATE TEMP TABLE half AS SELECT * FROM {gone} WHERE n = {row[0]}".encode())
+        db.execute(f"DELETE FROM {gone} WHERE n = {row[0]}".encode())
+        try:
+            assert [each for each in ledger.damaged() if each.startswith(named.format(row[0]))]
+        finally:
+            db.execute(f"INSERT INTO {gone} SELECT * FROM pg_temp.half".encode())
     assert found(ledger) == []
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,12 +75,23 @@ def test_many_hostile_names_at_once_go_by_copy_and_come_back(ledger: Ledger) -> 
     assert [number for number, _ in ledger.postings_after(0, -1)] == list(range(1, 1200))
 
 
-def test_a_record_that_cannot_be_settled_holds_nothing_up(url: str, tmp_path: Path) -> None:
-    """It went around `clean`: a time that no store can hold. It stays, is counted, is retried."""
+UNFIT = {
+    "a time that no store can hold": {"started_at": 2**63 + 7},
+    "a name that no index can hold": {
+        "attempt": "".join(map(chr, random.Random(1).sample(range(0x4E00, 0x9FFF), 3000)))
+    },
+}
+
+
+@pytest.mark.parametrize("unfit", UNFIT.values(), ids=UNFIT.keys())
+def test_a_record_that_cannot_be_settled_holds_nothing_up(
+    url: str, tmp_path: Path, unfit: dict[str, Any]
+) -> None:
+    """It went around `clean`. It stays, is counted, is retried."""
     config = Config(ledger=url, spool=tmp_path / "spool")
     writer = Recorder(config.spool)
     for number in range(1, 30):
-        writer.record(flat(number, started_at=2**63 + 7 if number == 11 else 1))
+        writer.record(flat(number, **{"started_at": 1, **(unfit if number == 11 else {})}))
     writer.rotate()
     for _ in (1, 2):
         done = drain(config)

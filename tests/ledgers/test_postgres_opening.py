@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL ledger, bringing it up to date, and rebuilding it."""
+"""Opening a PostgreSQL ledger, and rebuilding it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from postgres_server import PostgresServer
 from costspan.core.config import Config
 from costspan.core.drain import add_observations
 from costspan.core.ledger_errors import LedgerError, LedgerMissing
-from costspan.core.money import PICO
 from costspan.core.rebuild import nets, rebuild
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import Ledger, open_url
-from costspan.plugins.ledgers.postgres import migrations
-from costspan.plugins.ledgers.postgres.database import Database, Place
 
 # --- opening -------------------------------------------------------------------------------------
 
@@ -45,13 +42,6 @@ def test_what_cannot_be_opened_is_said_without_the_password(postgres: PostgresSe
 def test_the_password_is_not_in_the_name_of_a_ledger(url: str) -> None:
     with closing(open_url(url.replace("postgres@", "postgres:secret@"), create=True)) as ledger:
         assert ledger.url == url
-
-
-def test_a_database_of_another_encoding_is_refused(postgres: PostgresServer) -> None:
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    with pytest.raises(LedgerError, match="needs UTF8"):
-        open_url(postgres.url("latin"), create=True)
 
 
 # --- rebuilding ----------------------------------------------------------------------------------
@@ -95,30 +85,3 @@ def test_a_rebuild_that_fails_changes_nothing_and_can_be_tried_again(ledger: Led
             raise ZeroDivisionError
     assert [each.event.id for each in ledger.events()] == ["a1"]
     keep(ledger, flat(3))
-
-
-# --- versions ------------------------------------------------------------------------------------
-
-
-def test_every_earlier_version_is_brought_up_to_date(url: str) -> None:
-    for version in range(1, migrations.SCHEMA_VERSION):
-        at = f"{url}&schema=v{version}"
-        with closing(Database(Place(at))) as db:
-            migrations.migrate(db, f"v{version}", until=version)
-        with pytest.raises(LedgerError, match=f"has schema version {version}, this costspan reads"):
-            open_url(at, create=False)
-        with closing(open_url(at, create=True)) as ledger:
-            begin(ledger)
-            keep(ledger, flat(1))
-            assert nets(ledger) == {("acme", "direct", "0000-00"): (PICO, PICO)}
-        open_url(at, create=False).close()
-
-
-def test_a_newer_version_is_refused_also_in_the_middle(ledger: Ledger, url: str) -> None:
-    keep(ledger, flat(1))
-    ask(url, "UPDATE meta SET value = '99' WHERE key = 'schema_version'")
-    for create in (True, False):
-        with pytest.raises(LedgerError, match=r"schema version 99.* a newer costspan wrote it"):
-            open_url(url, create=create)
-    with pytest.raises(LedgerError, match="brought to schema version 99 meanwhile"):
-        keep(ledger, flat(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ from everything import everything
 from full_books import call, full, keep
 from postgres_server import PostgresServer
 
+from costspan.cli import main
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.privacy.erasure import erase
 from costspan.core.rebuild import copy_books
@@ -26,7 +28,7 @@ OWNER, SETTLER, READER = ("costspan_owner", "costspan_settler", "costspan_reader
 @pytest.fixture(scope="module")
 def roles(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     """Role -> the URL it connects by, of a ledger that was set up as the page says."""
-    administrator, owner = re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    administrator, owner, *_ = re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     url = postgres.database()
     urls = {role: url.replace("postgres@", f"{role}@", 1) for role in (OWNER, SETTLER, READER)}
     run(url, administrator)
@@ -82,10 +84,21 @@ def test_a_reader_reads_everything_but_persons_and_writes_nothing(roles: dict[st
             ledger.persons.names(["p:1"])
         with pytest.raises(LedgerError, match=r"permission denied.*records stay in the spool"):
             keep(ledger, call(5000))
-        assert list(ledger.damaged()) == [
-            "rows with a checksum: cannot be read to the end: LedgerError: the ledger"
-            f" {ledger.url}: permission denied for table persons"
-        ]
+        assert list(ledger.damaged()) == []
+        assert not ledger.persons.is_readable()
+
+
+def test_an_auditor_verifies_as_reader_and_is_told_what_was_not_looked_at(
+    roles: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--ledger", roles[READER], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_looked_at"] == ["persons"]
+    assert main(["verify", "--ledger", roles[SETTLER], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["not_looked_at"] == []
+    assert main(["report", "--by", "user", "--ledger", roles[READER]]) == 0
+    said = capsys.readouterr()
+    assert "pseudonyms: this role may not" in said.err
+    assert "p:" in said.out
 
 
 def test_a_rebuild_by_the_owner_leaves_everybody_what_they_may(roles: dict[str, str]) -> None:

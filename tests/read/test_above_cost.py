@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 from shelf import call, close_month, free, keep, shelf
 
@@ -26,7 +27,11 @@ FALLBACK = PriceBook.from_table(
 
 
 def test_what_is_charged_above_cost_is_said() -> None:
-    cheap = {"requested_model": "gpt-4o", "executed_model": "gpt-4o-mini", "flat_cost": None}
+    cheap: dict[str, Any] = {
+        "requested_model": "gpt-4o",
+        "executed_model": "gpt-4o-mini",
+        "flat_cost": None,
+    }
     with closing(shelf()) as ledger:
         with ledger.settling(1) as settlement:
             settlement.keep_price_book(FALLBACK)
@@ -91,7 +96,7 @@ def test_an_adjustment_by_hand_above_its_cost_is_said_loudly() -> None:
 
 def test_what_a_spreadsheet_says_is_above_cost_is_what_the_notes_say() -> None:
     """A cheaper model answered than was asked for: directly, by an agent, and late."""
-    cheaper = {
+    cheaper: dict[str, Any] = {
         "flat_cost": None, "usage": {"input": 10**6}, "requested_model": "gpt-4o",
         "executed_model": "gpt-4o-mini", "provider_result": "ok",
     }  # fmt: skip

@@ -120,8 +120,8 @@ def test_lines_and_events_say_the_same_and_nothing_is_lost(
             entries.append(Entry(tenant=tenant, cost_centre=f"new {tenant}", since=day))
     directory = Directory(entries)
     with closing(shelf()) as ledger:
-        for number, (tenant, day) in enumerate(calls):
-            source = {"tenant": tenant, "tenant_source": "principal" if tenant else None}
+        for number, (owner, day) in enumerate(calls):
+            source = {"tenant": owner, "tenant_source": "principal" if owner else None}
             keep(ledger, call(number, day=day, **source))
         found: list[Any] = []
         for way in (of_lines, of_events):

@@ -6,6 +6,7 @@ import re
 from contextlib import closing
 from html.parser import HTMLParser
 from io import StringIO
+from typing import Any
 
 import msgspec
 import pytest
@@ -99,8 +100,8 @@ def test_a_row_is_shown_between_those_before_and_after_it() -> None:
             PriceRow(
                 book="dated",
                 model="o3",
-                effective_from=start and at(start),
-                effective_to=end and at(end),
+                effective_from=None if start is None else at(start),
+                effective_to=None if end is None else at(end),
                 rates={"input": rate},
             )
             for start, end, rate in spans
@@ -261,7 +262,11 @@ def test_brief_is_headline_and_tree() -> None:
 
 
 def test_a_retry_shows_what_it_retried() -> None:
-    failed = {"provider_result": "failed", "fault": "provider", "provider_billed": False}
+    failed: dict[str, Any] = {
+        "provider_result": "failed",
+        "fault": "provider",
+        "provider_billed": False,
+    }
     with closing(shelf()) as ledger:
         keep(
             ledger,

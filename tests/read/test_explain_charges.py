@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from html import unescape
 from io import StringIO
+from typing import Any
 
 import pytest
 from shelf import at, call, keep, shelf
@@ -40,7 +41,7 @@ def test_the_entry_of_a_charge_book_is_shown(by_restatement: bool) -> None:
     other = ChargeEntry(book="sales", tenant="globex", fixed="0.01", model="gpt-4o")
     every = ChargeEntry(book="sales", rates={"input": "4", "output": "8"})
     book = ChargeBook(id="sales", entries=(mine, other, every))
-    usage = {"flat_cost": None, "usage": {"input": 1_000_000}}
+    usage: dict[str, Any] = {"flat_cost": None, "usage": {"input": 1_000_000}}
     with closing(shelf()) as ledger:
         calls = [call(n, tenant=name, **usage) for n, name in enumerate(("acme", "globex", "x"), 1)]
         charge_by(ledger, book, by_restatement)

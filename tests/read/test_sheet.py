@@ -125,7 +125,7 @@ def test_an_event_among_several_owners_is_one_event_of_their_day() -> None:
 def test_a_batch_is_of_the_moment_it_was_completed() -> None:
     """In the roll-up, in a scan, and while nobody knows what it cost."""
     late = {"started_at": at("2026-10-31T23:00:00"), "ended_at": at("2026-11-01T01:00:00")}
-    batch = {"cause": "batch", "initiator": "user", **late}
+    batch: dict[str, Any] = {"cause": "batch", "initiator": "user", **late}
     with closing(shelf()) as ledger:
         keep(ledger, call(1, **batch), call(2, **batch, flat_cost=None, usage={"holograms": 1}))
         keep(ledger, call(3, day="2026-10-31T23:30:00"))
@@ -145,7 +145,7 @@ def test_a_batch_is_of_the_moment_it_was_completed() -> None:
 
 
 def test_what_lines_do_not_tell_is_counted_both_ways() -> None:
-    start = {"phase": "start", "provider_result": None, "flat_cost": None}
+    start: dict[str, Any] = {"phase": "start", "provider_result": None, "flat_cost": None}
     with closing(shelf()) as ledger:
         keep(
             ledger,
@@ -166,7 +166,7 @@ def test_what_lines_do_not_tell_is_counted_both_ways() -> None:
 
 
 def test_what_was_swept_and_costs_something_or_is_no_money() -> None:
-    start = {"phase": "start", "provider_result": None}
+    start: dict[str, Any] = {"phase": "start", "provider_result": None}
     with closing(shelf()) as ledger:
         keep(ledger, call(1, **start), call(2, **start, kind="request", flat_cost=None))
         keep(ledger, _sweep("a000001"), _sweep("a000002"))

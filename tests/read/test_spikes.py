@@ -92,13 +92,13 @@ def test_a_tally_keeps_the_dearest_and_loses_nothing() -> None:
 
 def test_it_names_tenant_loop_chain_and_template() -> None:
     with closing(shelf()) as ledger:
-        quiet = {"tenant": "quiet"}
-        loud = {"agent": "planner", "session": "s-9", "session_origin": "ours"}
+        quiet: dict[str, Any] = {"tenant": "quiet"}
+        loud: dict[str, Any] = {"agent": "planner", "session": "s-9", "session_origin": "ours"}
         keep(ledger, spent(OLD, **quiet), spent(NEW, **quiet), spent(OLD, name="plan", **loud))
         root = spent(NEW, kind="request", agent="planner", name="plan", session="s-9")
         tool = spent(NEW, "0.5", kind="tool", name="search", parent=root.attempt_id)
         inner = spent(NEW, "0.25", kind="tool", name="fetch", parent=tool.attempt_id)
-        template = {"prompt_template": ("triage", "2")}
+        template: dict[str, Any] = {"prompt_template": ("triage", "2")}
         steps = [
             spent(NEW, "2", name="plan", parent=inner.attempt_id, **loud, **template)
             for _ in range(4)

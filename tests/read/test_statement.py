@@ -78,7 +78,7 @@ def test_what_comes_late_is_an_adjustment_of_the_month_that_is_open() -> None:
 
 
 def test_what_is_unknown_is_counted_and_no_amount() -> None:
-    batch = {"cause": "batch", "initiator": "user", "started_at": at("2026-10-31")}
+    batch: dict[str, Any] = {"cause": "batch", "initiator": "user", "started_at": at("2026-10-31")}
     with closing(shelf()) as ledger:
         keep(
             ledger,

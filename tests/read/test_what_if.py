@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from shelf import at, call, keep, shelf
@@ -40,7 +41,7 @@ def test_of_many_policies_each_event_keeps_its_own_books() -> None:
                 settlement.keep_price_book(book)
                 policies.append(Policy(first.rules, (book.sha256,), FIRST + hour * HOUR_NS, "test"))
             settle(settlement, [], policies)
-        usage = {"flat_cost": None, "usage": {"input": 1_000_000}}
+        usage: dict[str, Any] = {"flat_cost": None, "usage": {"input": 1_000_000}}
         keep(
             ledger,
             *(

@@ -79,7 +79,7 @@ def test_an_assignment_moves_an_event_and_what_inherits_from_it(ledger: Ledger) 
 
 @pytest.mark.parametrize("name", ["op", "a1", "w:1"])
 def test_assignments_count_in_any_order_and_the_latest_wins(name: str) -> None:
-    records = (
+    records: tuple[Observation | Assignment, ...] = (
         call(1, operation_ids=("op",)),
         assigned(name, "globex", 1),
         assigned(name, "initech", 2),

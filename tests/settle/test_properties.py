@@ -23,7 +23,7 @@ from costspan.core.rebuild import copy_books, nets
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Settled
 from costspan.core.settle.ledger import Ledger
-from costspan.plugins.ledgers.sqlite import settlement as settlement_tables
+from costspan.plugins.ledgers import events as event_tables
 
 EXAMPLES = int(os.environ.get("COSTSPAN_TEST_EXAMPLES", "300"))
 settle_module = sys.modules["costspan.core.settle.settle"]
@@ -89,7 +89,7 @@ def test_more_dirty_events_than_are_held_at_once_change_nothing(
 def test_keys_whose_digests_collide_change_nothing(journal: Journal) -> None:
     """A ledger may keep digests of keys: events are looked at, not believed to be the right one."""
     full = settle_all(journal.observations, POLICIES, journal.directory, (GATEWAY,))
-    colliding = patch.object(settlement_tables, "digest_of", lambda key: len(key) % 2)
+    colliding = patch.object(event_tables, "digest_of", lambda key: len(key) % 2)
     with colliding, closing(settled(journal)) as ledger:
         assert {each.event.id: each.event for each in ledger.events()} == full.events
         assert decisions(ledger) == full.decisions

@@ -17,7 +17,7 @@ from sweeping import HOUR, NOW, SECOND, end, keep, start, sweep_all
 
 import costspan
 from costspan.adapter import Attempt
-from costspan.core import runtime
+from costspan.core import upkeep
 from costspan.core.config import Config
 from costspan.core.drain import Drained, add_observations, drain
 from costspan.core.read.books import Books
@@ -158,7 +158,7 @@ def test_a_process_that_records_nothing_any_more_sweeps_too(books_at: Path) -> N
     assert costspan.flush().swept == 0
     ledger, spool = books_at / "ledger.db", books_at / "spool"
     costspan.configure(ledger, spool, open_ttl=60, background=False)
-    assert not runtime._drain_quietly()
-    assert runtime._drain_quietly(even_if_empty=True)
+    assert not upkeep.drain_quietly()
+    assert upkeep.drain_quietly(even_if_empty=True)
     with costspan.open_ledger() as books:
         assert books.totals()["totals"]["swept"] == 1

@@ -27,7 +27,7 @@ def open_ledger(url: str, create: bool) -> Ledger | None:
     if find_spec("psycopg") is None:
         raise LedgerError("a PostgreSQL ledger needs psycopg: pip install 'costspan[postgres]'")
     with forks.unforked():  # a child waits for ever for a module that a fork cut off
-        from costspan.plugins.ledgers.postgres.database import Place
+        from costspan.plugins.ledgers.postgres.place import Place
         from costspan.plugins.ledgers.postgres.store import PostgresLedger
 
     return PostgresLedger(Place(url), create=create)

@@ -7,62 +7,53 @@ import os
 import weakref
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from copy import copy
 from itertools import count
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import Identifier
 
-from costspan.core.ledger_errors import LedgerError
+from costspan.core.ledger_errors import LedgerError, LedgerUnread
+from costspan.plugins.ledgers.postgres.place import Place
 from costspan.plugins.ledgers.postgres.text import adapt
 
 Row = tuple[Any, ...]
 
-_SCHEMA = "costspan"
 _COPY_ROWS_MIN = 500
 """Fewer rows go as arrays: a temporary table costs more than they do, and leaves the catalogue
 something to clean up."""
 _ROWS_PER_FETCH = 2000
-_CONNECT_SECONDS = "10"
 _SETTINGS = """
-    SELECT set_config('search_path', %s, false), set_config('jit', 'off', false),
-           set_config('tcp_keepalives_idle', '30', false),
-           set_config('tcp_keepalives_interval', '10', false),
-           set_config('tcp_keepalives_count', '3', false),
+    SELECT pg_backend_pid(), set_config('search_path', %s, is_passing),
+           set_config('jit', 'off', is_passing),
+           set_config('tcp_keepalives_idle', '30', is_passing),
+           set_config('tcp_keepalives_interval', '10', is_passing),
+           set_config('tcp_keepalives_count', '3', is_passing),
            set_config('synchronous_commit', CASE current_setting('synchronous_commit')
-                      WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)"""
+                      WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
+                      is_passing)
+    FROM (SELECT pg_backend_pid() != %s AS is_passing) AS pool"""
 """A settler that vanished gives its lease back in a minute, not when TCP gives it up; and what is
-committed is on disk, since the spool that held it is deleted next."""
-
-
-class Place:
-    """Where a ledger is: what libpq is told, the schema, and what may be shown of it."""
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-        self.schema = dict(query).get("schema") or _SCHEMA
-        self.path: tuple[str, ...] = (self.schema,)
-        """The schemas where names are looked for, in order."""
-        said = urlencode([(name, value) for name, value in query if name != "schema"], safe="/")
-        self.conninfo = urlunsplit(parts._replace(query=said))
-        user, at, host = parts.netloc.rpartition("@")
-        shown = [(name, value) for name, value in query if "password" not in name]
-        self.shown = urlunsplit(
-            parts._replace(
-                netloc=user.partition(":")[0] + at + host, query=urlencode(shown, safe="/")
-            )
-        )
-
-    def beside(self, suffix: str) -> Place:
-        """Another schema of the same database, that sees what this one has."""
-        other = copy(self)
-        other.schema = self.schema + suffix
-        other.path = (other.schema, *self.path)
-        return other
+committed is on disk, since the spool that held it is deleted next. Behind a pool the session is not
+ours: there the settings are of the statement alone."""
+_PASSING = "SET LOCAL search_path = {}; SET LOCAL jit = off;"
+_PASSING_ON_DISK = """
+    SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') = 'off';"""
+"""The same for a transaction behind a pool."""
+_UNREAD = (psycopg.errors.InsufficientPrivilege, psycopg.errors.QueryCanceled)
+_OF_A_RECORD = (
+    psycopg.IntegrityError,
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,  # a name that no index has room for
+    psycopg.errors.StatementTooComplex,
+)
+"""What a record's values bring about: the others of its batch are settled without it."""
+_READING = "ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_WRITING = "ISOLATION LEVEL READ COMMITTED"
+"""Whatever the server's default is: a state of the books that was taken before the lease was given
+would lack what the settler before wrote."""
 
 
 class Database:
@@ -77,25 +68,42 @@ class Database:
         self._pid = os.getpid()
         self._names = count()
         self._depth = 0
-        try:
-            defaults = {"connect_timeout": _CONNECT_SECONDS, "application_name": "costspan"}
-            said = {**defaults, **conninfo_to_dict(place.conninfo), "client_encoding": "UTF8"}
-            self._connection = psycopg.connect(
-                make_conninfo("", **said),
-                autocommit=True,
-                # A plan made while the tables were empty would read all of them later on.
-                prepare_threshold=None,
-            )
-        except (psycopg.Error, UnicodeError) as error:
-            raise LedgerError(f"the ledger {place.shown} cannot be opened: {error}") from error
-        _open.add(self)
+        names = ", ".join(Identifier(name).as_string(None) for name in (*place.path, "pg_temp"))
+        self._passing = _PASSING.format(names)
+        self._is_pooled = False
+        self._connection = self._connected()
         try:
             adapt(self._connection)
-            names = ", ".join(Identifier(name).as_string(self._connection) for name in place.path)
-            self.rows(_SETTINGS, f"{names}, pg_temp")
+            told = self._connection.info.backend_pid
+            # A pool names another process than the one that happens to answer.
+            self._is_pooled = self.rows(_SETTINGS, names, told)[0][0] != told
         except BaseException:
             self.close()
             raise
+
+    def _connected(self) -> psycopg.Connection[Row]:
+        """A connection that no child of this process has inherited without knowing of it."""
+        place = self.place
+        conninfo = make_conninfo("", **place.parameters())
+        while True:
+            forks = _forks[0]
+            try:
+                self._connection = psycopg.connect(
+                    conninfo,
+                    autocommit=True,
+                    # A plan made while the tables were empty would read all of them later on.
+                    prepare_threshold=None,
+                )
+            except (psycopg.Error, UnicodeError) as error:
+                why = place.told(error, getattr(error, "pgconn", None))
+                error.__traceback__ = None  # which would keep the socket, in a cycle
+                break
+            _open.add(self)
+            if forks == _forks[0]:
+                return self._connection
+            self.close()  # forked meanwhile: that child would keep this one's lease
+        # No error of libpq's goes along: it might repeat a password.
+        raise LedgerError(f"the ledger {place.shown} cannot be opened: {why}")
 
     @property
     def connection(self) -> psycopg.Connection[Row]:
@@ -122,6 +130,11 @@ class Database:
         return self._connection.closed or self._connection.broken
 
     @property
+    def is_in_snapshot(self) -> bool:
+        """Whether somebody reads one state of the books."""
+        return self._depth > 0
+
+    @property
     def is_in_transaction(self) -> bool:
         """Whether somebody has begun a transaction."""
         return self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
@@ -133,15 +146,31 @@ class Database:
         """What a record's values bring about stays as it is; everything else is the ledger's."""
         try:
             yield
-        except (psycopg.IntegrityError, psycopg.DataError):
+        except _OF_A_RECORD:
             raise
         except psycopg.Error as error:
-            said = str(error).strip().replace("\n", " ")
-            raise LedgerError(f"the ledger {self.place.shown}: {said}") from error
+            said = self.place.told(error)
+            is_unread = self.is_lost or isinstance(error, _UNREAD)
+            kind = LedgerUnread if is_unread else LedgerError
+            raise kind(f"the ledger {self.place.shown}: {said}") from error
+
+    @contextmanager
+    def _asking(self) -> Generator[None]:
+        """Whoever asks outside a transaction; behind a pool, in one that brings its settings."""
+        with self._in_our_words():
+            if not self._is_pooled or self.is_in_transaction:
+                yield
+                return
+            self.begin()
+            try:
+                yield
+                self._connection.commit()
+            finally:
+                self.roll_back()
 
     def rows(self, sql: str, *bound: Any) -> list[Row]:
         """The rows of a statement."""
-        with self._in_our_words(), self.connection.cursor(binary=True) as cursor:
+        with self._asking(), self.connection.cursor(binary=True) as cursor:
             cursor.execute(sql.encode(), bound)
             return cursor.fetchall()
 
@@ -151,17 +180,17 @@ class Database:
 
     def one(self, sql: str, *bound: Any) -> Row | None:
         """The first row of a statement."""
-        with self._in_our_words(), self.connection.cursor(binary=True) as cursor:
+        with self._asking(), self.connection.cursor(binary=True) as cursor:
             return cursor.execute(sql.encode(), bound).fetchone()
 
     def run(self, sql: str, *bound: Any) -> int:
         """How many rows a statement changed."""
-        with self._in_our_words(), self.connection.cursor() as cursor:
+        with self._asking(), self.connection.cursor() as cursor:
             return cursor.execute(sql.encode(), bound).rowcount
 
     def script(self, sql: str) -> None:
         """Several statements that bind nothing, in one round trip."""
-        with self._in_our_words(), self.connection.cursor() as cursor:
+        with self._asking(), self.connection.cursor() as cursor:
             cursor.execute(sql.encode())
 
     def each(self, sql: str, *bound: Any) -> Iterator[Row]:
@@ -214,7 +243,7 @@ class Database:
         """Append rows to a table by binary COPY."""
         sql = f"COPY {table} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
         with (
-            self._in_our_words(),
+            self._asking(),
             self.connection.cursor() as cursor,
             cursor.copy(sql.encode()) as copy,
         ):
@@ -223,6 +252,16 @@ class Database:
                 copy.write_row(row)
 
     # --- transactions --------------------------------------------------------------------------
+
+    def begin(self, then: str = "") -> None:
+        """Begin a transaction that writes, and run statements in it, in one round trip."""
+        self._begin(_WRITING, _PASSING_ON_DISK if self._is_pooled else "", then)
+
+    def _begin(self, mode: str, *then: str) -> None:
+        """Behind a pool it brings the settings along: who had the session before left others."""
+        passing = self._passing if self._is_pooled else ""
+        with self._in_our_words(), self.connection.cursor() as cursor:
+            cursor.execute(" ".join((f"BEGIN {mode};", passing, *then)).encode())
 
     @contextmanager
     def snapshot(self) -> Generator[None]:
@@ -235,10 +274,7 @@ class Database:
             yield  # a settler reads what it has written
             return
         if self._depth == 0:
-            self.script(
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
-                " LOCK TABLE meta IN ACCESS SHARE MODE"
-            )
+            self._begin(_READING, "LOCK TABLE meta IN ACCESS SHARE MODE")
         self._depth += 1
         try:
             yield
@@ -275,6 +311,8 @@ class Database:
 
 
 _open: weakref.WeakSet[Database] = weakref.WeakSet()
+_forks = [0]
+"""How often this process has forked."""
 _inherited: list[object] = []
 """Connections of a parent: kept, so that nobody says they were not closed."""
 
@@ -285,4 +323,8 @@ def _after_in_child() -> None:
     _open.clear()
 
 
-os.register_at_fork(after_in_child=_after_in_child)
+def _after_in_parent() -> None:
+    _forks[0] += 1
+
+
+os.register_at_fork(after_in_parent=_after_in_parent, after_in_child=_after_in_child)

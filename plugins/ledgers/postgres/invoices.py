@@ -13,10 +13,10 @@ import msgspec
 
 from costspan.core.invoices.invoice import Invoice, InvoiceLine, Review
 from costspan.core.ledger_errors import LedgerBusy, LedgerError
+from costspan.plugins.ledgers.checksums import checksum
 from costspan.plugins.ledgers.invoicing import checked, unpacked
 from costspan.plugins.ledgers.postgres.database import Database, Row
 from costspan.plugins.ledgers.postgres.migrations import lease
-from costspan.plugins.ledgers.sqlite.checksums import checksum
 
 _WAIT_MS = 30_000
 _INVOICE = (
@@ -163,8 +163,8 @@ class PostgresInvoices:
             LedgerBusy: if another is under way for too long.
         """
         try:
-            self._db.script(
-                f"BEGIN; SET LOCAL lock_timeout = {_WAIT_MS};"
+            self._db.begin(
+                f"SET LOCAL lock_timeout = {_WAIT_MS};"
                 f" {lease(self._db.place.schema + ' invoices')}; SET LOCAL lock_timeout = 0"
             )
         except LedgerError as error:

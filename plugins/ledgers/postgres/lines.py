@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from costspan.plugins.ledgers.checksums import checksum
+from costspan.plugins.ledgers.line_rows import NAMES, Key, line_of, names_of
 from costspan.plugins.ledgers.postgres.database import Database
-from costspan.plugins.ledgers.sqlite.checksums import checksum
-from costspan.plugins.ledgers.sqlite.lines import NAMES, Key, line_of, names_of
 
 _LINES_MAX = 50_000
 _WANTED = ", ".join(f"wanted.{name}" for name in NAMES.split(", "))

@@ -7,17 +7,22 @@ from contextlib import closing, contextmanager
 
 import psycopg
 
-from costspan.core.ledger_errors import LedgerBusy, LedgerError
+from costspan.core.ledger_errors import LedgerBusy, LedgerError, LedgerUncertain, LedgerUnread
 from costspan.plugins.ledgers.postgres import migrations, rebuilding
 from costspan.plugins.ledgers.postgres.contents import Contents
-from costspan.plugins.ledgers.postgres.database import Database, Place
+from costspan.plugins.ledgers.postgres.database import Database
 from costspan.plugins.ledgers.postgres.lines import Lines
+from costspan.plugins.ledgers.postgres.outcome import was_committed
+from costspan.plugins.ledgers.postgres.place import Place
 from costspan.plugins.ledgers.postgres.reading import Reading
 from costspan.plugins.ledgers.postgres.settlement import PostgresSettlement
 
 _AT_ONCE_MS = 1
+_FOR_HOURS = """
+    SELECT set_config(name, '0', true) FROM pg_settings
+    WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout')"""
+"""A rebuild holds the lease while another connection works; who settles, these limits bind."""
 _REWRITE_PERSONS = """
-    BEGIN;
     SET LOCAL lock_timeout = {};
     LOCK TABLE persons IN ACCESS EXCLUSIVE MODE;
     CREATE TEMPORARY TABLE living ON COMMIT DROP AS SELECT * FROM persons;
@@ -74,6 +79,11 @@ class PostgresLedger(Reading):
         """A connection, in the place of one that is lost."""
         if lost is not None:
             lost.check_process()
+            if lost.is_in_snapshot:
+                raise LedgerUnread(
+                    f"the ledger {self.url} was lost while it was read: another connection would"
+                    " see another state of the books"
+                )
             self._contents.pop(id(lost), None)
             lost.close()
         database = Database(self._place)
@@ -92,30 +102,45 @@ class PostgresLedger(Reading):
         db = self._settler
         contents = self._contents[id(db)]
         try:
-            self._take_lease(db, timeout_seconds)
+            transaction = self._take_lease(db, timeout_seconds)
             self._is_settling = True
             yield PostgresSettlement(db, contents, self._lines)
-            db.script("COMMIT")
+            self._commit(db, transaction)
         except BaseException as error:
             self._forget(contents)
-            if isinstance(error, LedgerBusy) or not isinstance(error, LedgerError):
-                raise  # busy, or a matter of some record: whoever settles looks for it
+            if isinstance(error, LedgerBusy | LedgerUncertain):
+                raise
+            if not isinstance(error, LedgerError):
+                raise  # a matter of some record: whoever settles looks for it
             raise LedgerError(
-                f"{error}; what is not committed is as it was, and the records stay in the spool"
+                f"{error}; nothing was changed, and records stay in the spool"
             ) from error
         finally:
             self._is_settling = False
             db.roll_back()
 
-    def _take_lease(self, db: Database, timeout_seconds: float) -> None:
-        """Begin, wait for the lease in the order of asking, and notice what others did."""
+    def _commit(self, db: Database, transaction: str) -> None:
+        """Commit; where the connection is lost over it, what counts is what the server did."""
+        try:
+            db.script("COMMIT")
+        except LedgerError:
+            if not (db.is_lost and was_committed(self._place, transaction)):
+                raise
+
+    def _take_lease(self, db: Database, timeout_seconds: float) -> str:
+        """Begin, wait for the lease in the order of asking, and notice what others did.
+
+        Returns the transaction's number.
+        """
         waited_ms = max(_AT_ONCE_MS, int(timeout_seconds * 1000))
         try:
-            db.script(
-                f"BEGIN; SET LOCAL lock_timeout = {waited_ms};"
+            db.begin(
+                f"SET LOCAL lock_timeout = {waited_ms}; SET LOCAL statement_timeout = 0;"
                 f" {migrations.lease(self._place.schema)}; SET LOCAL lock_timeout = 0"
             )
-            meta = db.texts("SELECT key, value FROM meta")
+            meta = db.texts(
+                "SELECT key, value FROM meta UNION ALL SELECT '', pg_current_xact_id()::text"
+            )
         except LedgerError as error:
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise LedgerBusy(
@@ -130,7 +155,8 @@ class PostgresLedger(Reading):
             )
         if self._rebuilt != meta.get("rebuilt"):
             self._rebuilt = meta.get("rebuilt")
-            self._lines.forget()
+            self._forget(self._contents[id(db)])
+        return meta[""]
 
     def _forget(self, contents: Contents) -> None:
         """What was kept in a transaction that is undone is not there."""
@@ -144,6 +170,7 @@ class PostgresLedger(Reading):
         """An empty ledger to fill; left normally, its books replace this one's, all at once."""
         with self.settling(30.0):
             assert self._settler is not None
+            self._settler.rows(_FOR_HOURS)
             with closing(_FreshBooks(self._place.beside("_rebuilding"))) as fresh:
                 fresh.begin_after(rebuilding.last_number(self._settler))
                 yield fresh
@@ -158,7 +185,7 @@ class PostgresLedger(Reading):
         """
         db = self._settler if self._settler is not None else self.db
         try:
-            db.script(_REWRITE_PERSONS.format(max(1, timeout_seconds * 1000)))
+            db.begin(_REWRITE_PERSONS.format(max(1, timeout_seconds * 1000)))
         except LedgerError:
             db.roll_back()
             return False
@@ -188,4 +215,5 @@ class _FreshBooks(PostgresLedger):
 
     def analyze(self) -> None:
         """Let the server know what it holds, before others ask."""
-        self.db.script("ANALYZE journal, events, keys, lines, postings")
+        tables = "journal, events, places, keys, lines, postings"
+        self.db.begin(f"SET LOCAL statement_timeout = 0; ANALYZE {tables}; COMMIT")

@@ -10,63 +10,64 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 
-from costspan.plugins.ledgers.sqlite.checksums import checksum
-from costspan.plugins.ledgers.sqlite.contents import Contents
-from costspan.plugins.ledgers.sqlite.damaged_books import (
+from costspan.plugins.ledgers.checksums import checksum
+from costspan.plugins.ledgers.damaged_books import (
     events_damaged,
     lines_damaged,
-    postings_damaged,
+    meta_damaged,
     problems_damaged,
     waiting_damaged,
 )
-from costspan.plugins.ledgers.sqlite.damaged_journal import (
+from costspan.plugins.ledgers.damaged_records import (
+    conflicts_damaged,
     controls_damaged,
-    directory_damaged,
-    journal_damaged,
     policies_damaged,
     rulings_damaged,
+    writers_damaged,
 )
+from costspan.plugins.ledgers.sqlite.damaged_journal import directory_damaged, journal_damaged
+from costspan.plugins.ledgers.sqlite.damaged_postings import postings_damaged, remainders_damaged
+from costspan.plugins.ledgers.sqlite.reading import Reading
 
 _STRUCTURE_MAX = 100
 _OF_THEIR_OWN = ("journal", "events", "lines")
 """Tables whose checksum is over less than all other columns."""
 _COLUMNS_NAMED = 3
 
-Check = Callable[[sqlite3.Connection], Iterator[str]]
+Check = Callable[[Reading], Iterator[str]]
 
 
-def damaged(connection: sqlite3.Connection, contents: Contents) -> Iterator[str]:
-    """What is wrong, a line each; nothing if all is well.
-
-    Args:
-        connection: To the ledger, within one snapshot.
-        contents: What unpacks events.
-    """
+def damaged(ledger: Reading) -> Iterator[str]:
+    """What is wrong, a line each; nothing if all is well. Asked within one snapshot."""
     # The store knows its readers, so this knows the store only when it is asked.
     from costspan.plugins.ledgers.sqlite.store import SCHEMA_VERSION, schema_statements
 
     checks: tuple[tuple[str, Check], ...] = (
         ("the file", _structure),
-        ("the schema", lambda db: _schema(db, schema_statements())),
-        ("meta", lambda db: _meta(db, SCHEMA_VERSION)),
+        ("the schema", lambda ledger: _schema(ledger, schema_statements())),
+        ("meta", lambda ledger: meta_damaged(ledger, SCHEMA_VERSION)),
         ("rows with a checksum", _checksummed),
         ("controls", controls_damaged),
         ("rule sets and price books", policies_damaged),
         ("journal", journal_damaged),
+        ("writers", writers_damaged),
+        ("conflicts", conflicts_damaged),
         ("directory", directory_damaged),
         ("rulings", rulings_damaged),
-        ("events", lambda db: events_damaged(db, contents)),
+        ("events", events_damaged),
         ("postings", postings_damaged),
         ("lines", lines_damaged),
+        ("remainders", remainders_damaged),
         ("waiting", waiting_damaged),
         ("problems", problems_damaged),
     )
     # A flipped byte may leave a text that is none: it is to be told, not to stop the check.
+    connection = ledger.connection
     connection.text_factory = _text
     try:
         for name, check in checks:
             try:
-                yield from check(connection)
+                yield from check(ledger)
             except Exception as error:  # whatever damage makes of rows: others are looked at still
                 yield f"{name}: cannot be read to the end: {type(error).__name__}: {error}"
     finally:
@@ -77,14 +78,14 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def _structure(db: sqlite3.Connection) -> Iterator[str]:
+def _structure(ledger: Reading) -> Iterator[str]:
     """What SQLite itself finds: pages, keys, and indexes that do not say what their tables do."""
-    for (found,) in db.execute(f"PRAGMA integrity_check({_STRUCTURE_MAX})"):
+    for (found,) in ledger.connection.execute(f"PRAGMA integrity_check({_STRUCTURE_MAX})"):
         if found != "ok":
             yield f"the file: {found}"
 
 
-def _schema(db: sqlite3.Connection, schema: Iterable[str]) -> Iterator[str]:
+def _schema(ledger: Reading, schema: Iterable[str]) -> Iterator[str]:
     """The tables, indexes and triggers: one that forbids changes may be gone."""
     fresh = sqlite3.connect(":memory:")
     try:
@@ -93,7 +94,7 @@ def _schema(db: sqlite3.Connection, schema: Iterable[str]) -> Iterator[str]:
         sql = """
             SELECT type || ' ' || name, tbl_name || coalesce(sql, '') FROM sqlite_master
             WHERE name NOT GLOB 'sqlite_stat*'"""
-        wanted, found = dict(fresh.execute(sql)), dict(db.execute(sql))
+        wanted, found = dict(fresh.execute(sql)), dict(ledger.connection.execute(sql))
     finally:
         fresh.close()
     for name in sorted(wanted.keys() | found.keys()):
@@ -105,18 +106,9 @@ def _schema(db: sqlite3.Connection, schema: Iterable[str]) -> Iterator[str]:
             yield f"the schema: the {name} is not as costspan made it"
 
 
-def _meta(db: sqlite3.Connection, version: str) -> Iterator[str]:
-    found = dict(db.execute("SELECT key, value FROM meta"))
-    if found.get("schema_version") != version:
-        yield f"meta schema_version: {found.get('schema_version')!r}, not {version!r}"
-    if not found.get("rebuilt", "").isdecimal():
-        yield f"meta rebuilt: {found.get('rebuilt')!r} is no number"
-    for key in sorted(found.keys() - {"schema_version", "rebuilt"}):
-        yield f"meta {key}: nobody knows this key"
-
-
-def _checksummed(db: sqlite3.Connection) -> Iterator[str]:
+def _checksummed(ledger: Reading) -> Iterator[str]:
     """Every table whose last column is `crc`."""
+    db = ledger.connection
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     for (table,) in db.execute(tables).fetchall():
         # Table names of our own schema, never anybody's input: names cannot be bound.

@@ -14,7 +14,8 @@ import msgspec
 from costspan.core.invoices.invoice import Invoice, InvoiceLine, Review
 from costspan.core.ledger_errors import LedgerBusy, LedgerError
 from costspan.core.money import PICO
-from costspan.plugins.ledgers.sqlite.checksums import checksum
+from costspan.plugins.ledgers.checksums import checksum
+from costspan.plugins.ledgers.invoicing import checked, unpacked
 
 _WAIT_MS = 30_000
 
@@ -58,7 +59,7 @@ class SqliteInvoices:
             known = "SELECT 1 FROM documents WHERE sha256 = ?"
             if connection.execute(known, (digest,)).fetchone() is None:
                 self._insert("documents", [(digest, len(raw), zlib.compress(raw))])
-            rows = ((number, *_row(line)) for line in _checked(invoice, lines))
+            rows = ((number, *_row(line)) for line in checked(invoice, lines))
             self._insert("invoice_lines", rows)
             invoice = msgspec.structs.replace(invoice, version=version)
             row = (
@@ -120,18 +121,7 @@ class SqliteInvoices:
         if row is None:
             raise LookupError(f"no invoice {invoice_id}")
         digest, packed = row
-        try:
-            raw = zlib.decompress(packed)
-        except zlib.error as error:
-            raise LedgerError(
-                f"the document of invoice {invoice_id} is damaged: {error}"
-            ) from error
-        if hashlib.sha256(raw).hexdigest() != digest:
-            raise LedgerError(
-                f"the document of invoice {invoice_id} is not what was imported: its sha256 is no"
-                f" longer {digest}"
-            )
-        return raw
+        return unpacked(invoice_id, digest, packed)
 
     def keep_review(self, review: Review) -> None:
         """Append what somebody decided about a variance."""
@@ -182,21 +172,6 @@ class SqliteInvoices:
                     f"the ledger could not be written ({error}); nothing of it was kept"
                 ) from error
             raise
-
-
-def _checked(invoice: Invoice, lines: Iterable[InvoiceLine]) -> Iterator[InvoiceLine]:
-    for expected, line in enumerate(lines):
-        if line.invoice != invoice.id or line.number != expected:
-            raise ValueError(
-                f"line {line.number} of invoice {line.invoice} where line {expected} of"
-                f" {invoice.id} should be"
-            )
-        if line.currency != invoice.currency and (line.currency or line.amount):
-            raise ValueError(
-                f"line {line.number}: its currency is {line.currency!r}, its invoice's"
-                f" {invoice.currency!r}"
-            )
-        yield line
 
 
 def _row(line: InvoiceLine) -> tuple[Any, ...]:

@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-from costspan.core.settle.entries import Line
-from costspan.plugins.ledgers.sqlite.checksums import checksum
+from costspan.plugins.ledgers.checksums import checksum
+from costspan.plugins.ledgers.line_rows import NAMES, Key, line_of, names_of
 
 _LINES_MAX = 50_000
 _LINES_PER_SELECT = 100
-NAMES = "owner, effective_period, bucket, pool, day, model, posted_period, currency"
-
 _WANTED = ", ".join(f"wanted.{name}" for name in NAMES.split(", "))
-
-Key = tuple[Line, str]
-"""A line and the period it is posted in."""
-
-
-def names_of(key: Key) -> tuple[str, ...]:
-    """The columns that name a line, in the order of `NAMES`."""
-    line, posted_period = key
-    return (
-        line.owner, line.effective_period, line.bucket, line.pool or "", line.day, line.model,
-        posted_period, "USD",
-    )  # fmt: skip
-
-
-def line_of(names: tuple[Any, ...]) -> Key:
-    """The line that these columns name."""
-    owner, effective_period, bucket, pool, day, model, posted_period, _ = names
-    return Line(owner, bucket, pool or None, effective_period, day, model), posted_period
 
 
 class Lines:

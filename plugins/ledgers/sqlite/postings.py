@@ -6,19 +6,22 @@ import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from costspan.core.settle.entries import Amount, Line, Posted, Posting, RollUp, Sum
-from costspan.core.settle.free import FREE_BUCKETS, LAST_DAY
+from costspan.core.settle.entries import Posting, RollUp, Sum
+from costspan.plugins.ledgers.line_rows import NAMES, line_of
+from costspan.plugins.ledgers.postings import (
+    IN_ORDER,
+    LINE_COLUMNS,
+    PostingLookUps,
+    of_days,
+    of_lines,
+)
 from costspan.plugins.ledgers.sqlite.journal import JournalTables
-from costspan.plugins.ledgers.sqlite.lines import NAMES, Lines, line_of
+from costspan.plugins.ledgers.sqlite.lines import Lines
 
 _PICO = 10**12
-_FREE = ", ".join(f"'{bucket}'" for bucket in sorted(FREE_BUCKETS))
-_DAY = f"""(CASE WHEN day = '' AND bucket IN ({_FREE})
-    THEN effective_period || '{LAST_DAY}' ELSE day END)"""
-_LINE_COLUMNS = 8
 
 
-class PostingTables(JournalTables):
+class PostingTables(JournalTables, PostingLookUps):
     """Entries and roll-ups; every write is in the caller's transaction."""
 
     def __init__(self, connection: sqlite3.Connection, lines: Lines) -> None:
@@ -35,6 +38,8 @@ class PostingTables(JournalTables):
         self._db.executemany(
             "INSERT OR IGNORE INTO copied VALUES (?)", [(each.event_id,) for _, each in numbered]
         )
+        # Only some were copied: from here on a number that is left out is no sign of damage.
+        self._db.execute("UPDATE meta SET value = '1' WHERE key = 'rebuilt' AND value = '0'")
 
     def _append(self, numbered: Collection[tuple[int | None, Posting]]) -> None:
         keys = [(posting.line, posting.posted_period) for _, posting in numbered]
@@ -71,47 +76,19 @@ class PostingTables(JournalTables):
 
     # --- reading -------------------------------------------------------------------------------
 
-    def posted_for(self, event_id: str) -> Posted:
-        """What an event's postings sum up to on each line that is left."""
-        sums: dict[Line, list[int]] = {}
-        for _, each in self.find_postings("event_id = ?", event_id):
-            total = sums.setdefault(each.line, [0, 0, 0])
-            total[0] += each.amount.cost
-            total[1] += each.amount.charge
-            total[2] += each.events
-        lines = [
-            (line, Amount(cost, charge))
-            for line, (cost, charge, n) in sums.items()
-            if n or (line.bucket in FREE_BUCKETS and (cost or charge))
-        ]
-        return tuple(sorted(lines, key=lambda item: [part or "" for part in _parts(item[0])]))
-
-    def find_postings(
-        self, where: str, *bound: Any, at_most: int = -1
-    ) -> Iterator[tuple[int, Posting]]:
-        """(number, posting) in order of number; `where` is a condition of our own, values bound."""
-        sql = f"""
-            SELECT {NAMES}, postings.id, event_id, cost, charge, postings.events
-            FROM postings JOIN lines ON lines.id = line WHERE {where}
-            ORDER BY postings.id LIMIT ?"""  # noqa: S608
-        for row in self._db.execute(sql, (*bound, at_most)):
-            line, posted_period = line_of(row[:_LINE_COLUMNS])
-            number, event_id, cost, charge, events = row[_LINE_COLUMNS:]
-            yield number, Posting(event_id, line, posted_period, Amount(cost, charge), events)
-
     def roll_ups(
         self, owner: str | None, period: str | None, posted_period: str | None
     ) -> Iterator[RollUp]:
         """Every line that an event stands on or an amount is left on; see the protocol."""
-        where, bound = _where(owner=owner, effective_period=period, posted_period=posted_period)
+        where, bound = of_lines(owner=owner, effective_period=period, posted_period=posted_period)
         sql = f"""
             SELECT {NAMES}, cost_usd, cost_pico, charge_usd, charge_pico, events FROM lines
             WHERE {where} AND (events != 0 OR cost_usd != 0 OR cost_pico != 0
                                OR charge_usd != 0 OR charge_pico != 0)
-            ORDER BY owner, bucket, pool, effective_period, day, model, posted_period"""  # noqa: S608
+            {IN_ORDER}"""  # noqa: S608
         for row in self._db.execute(sql, bound):
-            line, posted_period = line_of(row[:_LINE_COLUMNS])
-            cost_usd, cost_pico, charge_usd, charge_pico, events = row[_LINE_COLUMNS:]
+            line, posted_period = line_of(row[:LINE_COLUMNS])
+            cost_usd, cost_pico, charge_usd, charge_pico, events = row[LINE_COLUMNS:]
             cost, charge = cost_usd * _PICO + cost_pico, charge_usd * _PICO + charge_pico
             yield RollUp(line, posted_period, cost, charge, events)
 
@@ -122,10 +99,10 @@ class PostingTables(JournalTables):
                 SELECT line, sum(events), {_wide("cost")}, {_wide("charge")}
                 FROM postings GROUP BY line
             ) AS added JOIN lines ON id = line
-            ORDER BY owner, bucket, pool, effective_period, day, model, posted_period"""  # noqa: S608
+            {IN_ORDER}"""  # noqa: S608
         for row in self._db.execute(sql):
-            line, posted_period = line_of(row[:_LINE_COLUMNS])
-            events, cost, charge = _wide_sums(row[_LINE_COLUMNS + 1 :])
+            line, posted_period = line_of(row[:LINE_COLUMNS])
+            events, cost, charge = _wide_sums(row[LINE_COLUMNS + 1 :])
             if events or cost or charge:
                 yield RollUp(line, posted_period, cost, charge, events)
 
@@ -133,14 +110,7 @@ class PostingTables(JournalTables):
         self, by: Sequence[str], since_day: str | None, until_day: str | None, **only: str | None
     ) -> Iterator[tuple[tuple[str, ...], Sum]]:
         """The lines added up by some fields of `Line`; see the protocol."""
-        unknown = set(by) - set(Line.__struct_fields__)
-        if unknown:
-            raise ValueError(f"no fields of a line: {sorted(unknown)}")
-        where, bound = _where(**only)
-        for day, comparison in ((since_day, ">= ?"), (until_day, "< ?")):
-            if day is not None:
-                where += f" AND {_DAY} {comparison}"
-                bound.append(day)
+        where, bound = of_days(by, since_day, until_day, **only)
         keys = "".join(f"{name}, " for name in by)
         sql = f"""
             SELECT {keys} coalesce(sum(events), 0),
@@ -149,27 +119,6 @@ class PostingTables(JournalTables):
         for row in self._db.execute(sql, bound):
             events, cost, charge = _wide_sums(row[len(by) :])
             yield row[: len(by)], Sum(cost, charge, events)
-
-    # --- sinks ---------------------------------------------------------------------------------
-
-    def cursors(self) -> dict[str, int]:
-        """Sink -> number of the last posting that it has taken."""
-        return dict(self._db.execute("SELECT sink, posting FROM cursors"))
-
-    def move_cursor(self, sink: str, number: int) -> None:
-        """Keep that a sink has taken every posting up to this number; it never goes back."""
-        self._db.execute(
-            """INSERT INTO cursors VALUES (?1, ?2, checksum(?1, ?2))
-               ON CONFLICT DO UPDATE SET posting = excluded.posting, crc = excluded.crc
-               WHERE excluded.posting > posting""",
-            (sink, number),
-        )
-
-
-def _where(**only: str | None) -> tuple[str, list[str]]:
-    """A condition on columns of our own naming, and the values to bind."""
-    named = {column: value for column, value in only.items() if value is not None}
-    return " AND ".join(["TRUE", *(f"{column} = ?" for column in named)]), list(named.values())
 
 
 def _wide(rest: str, usd: str = "0") -> str:
@@ -188,7 +137,3 @@ def _wide_sums(row: tuple[int, ...]) -> tuple[int, int, int]:
         usd * _PICO + millionths * 10**6 + pico,
         charge_usd * _PICO + charge_millionths * 10**6 + charge_pico,
     )
-
-
-def _parts(line: Line) -> tuple[str | None, ...]:
-    return (line.owner, line.bucket, line.pool, line.effective_period, line.day, line.model)

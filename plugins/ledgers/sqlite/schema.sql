@@ -4,7 +4,9 @@
 
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('schema_version', '3');
-INSERT INTO meta VALUES ('rebuilt', '0');       -- how often: lines are numbered anew each time
+-- How often the books were rebuilt: lines are numbered anew each time, and postings with gaps. Books
+-- that were copied here from another ledger count as rebuilt once.
+INSERT INTO meta VALUES ('rebuilt', '0');
 
 -- A writer's records 0 to 2**32 - 1 are its epoch 0, and so on; an oid that no writer numbered is
 -- a writer of its own, epoch -1. `greatest` and `kept` say whether numbers are missing.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from costspan.core import forks
 from costspan.core.ledger_errors import LedgerBusy, LedgerError, LedgerMissing
-from costspan.plugins.ledgers.sqlite.checksums import checksum
+from costspan.plugins.ledgers.checksums import checksum
 from costspan.plugins.ledgers.sqlite.contents import Contents
 from costspan.plugins.ledgers.sqlite.lines import Lines
 from costspan.plugins.ledgers.sqlite.reading import Reading

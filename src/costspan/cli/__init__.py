@@ -76,7 +76,9 @@ class _Parser(argparse.ArgumentParser):
     """Its complaints repeat what was typed; so do those of its commands, which are of its class."""
 
     def error(self, message: str) -> NoReturn:
-        super().error(_shown(message))
+        from costspan.core.ledger_urls import without_logins
+
+        super().error(_shown(without_logins(message)))
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -29,13 +29,14 @@ from costspan.cli.printing import (
     to_stderr,
 )
 from costspan.cli.progress import progress
-from costspan.cli.settings import open_books, reader_settings_of, shown_url
+from costspan.cli.settings import open_books, reader_settings_of
 from costspan.core.config import Config
 from costspan.core.invoices.document import RAW_BYTES_MAX, Document, InvoiceError, Order
 from costspan.core.invoices.importing import Imported, check, documents_of, keep
 from costspan.core.invoices.invoice import Invoice, InvoiceLine
 from costspan.core.invoices.store import InvoiceStore
 from costspan.core.ledger_errors import LedgerMissing
+from costspan.core.ledger_urls import shown_url
 from costspan.core.money import format_usd
 from costspan.core.read.books import NotFound
 from costspan.core.settle.ledger import Ledger, open_url

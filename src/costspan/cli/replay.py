@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -107,13 +106,7 @@ def _play(
     empty: Opening,
 ) -> dict[str, Any]:
     try:
-        deliveries = file.deliveries(scenario)
-        if options.shuffle is not None:
-            shuffler = random.Random(options.shuffle)
-            deliveries += shuffler.choices(deliveries, k=len(deliveries) // 2)
-            shuffler.shuffle(deliveries)
-        size = max(1, -(-len(deliveries) // options.batches))
-        batches = [deliveries[at : at + size] for at in range(0, len(deliveries), size)]
+        batches = file.arrivals(scenario, options.batches, options.shuffle)
         with closing(empty()) as ledger:
             return file.books_of(scenario, batches, ledger)
     except ValueError as error:

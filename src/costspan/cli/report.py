@@ -145,6 +145,9 @@ def _is_placed(fields: tuple[str, ...]) -> bool:
 
 def _with_names(found: Sheet, books: Books) -> Sheet:
     """The sheet with persons in the place of their pseudonyms; who was erased stays behind his."""
+    if not books.ledger.persons.is_readable():
+        to_stderr("users stay behind their pseudonyms: this role may not read who they are")
+        return found
     names = books.ledger.persons.names({row["user"] for row in found.rows})
     rows = [{**row, "user": names.get(row["user"], row["user"])} for row in found.rows]
     return msgspec.structs.replace(found, rows=rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from costspan.cli.exits import UsageError
 from costspan.cli.printing import counted
@@ -49,20 +48,6 @@ def reader_settings_of(options: argparse.Namespace) -> Config:
 def spools_of(options: argparse.Namespace) -> list[Path]:
     """The spool folders that were given as options; none means the settings' own."""
     return [Path(folder).expanduser() for folder in getattr(options, "spool", None) or ()]
-
-
-def shown_url(url: str) -> str:
-    """A ledger's URL as it may be shown: without its password."""
-    if url.startswith("sqlite:"):
-        return url
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return f"{url.partition(':')[0]}:..."
-    user, at, host = parts.netloc.rpartition("@")
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    kept = urlencode([each for each in query if "password" not in each[0]], safe="/")
-    return urlunsplit(parts._replace(netloc=user.partition(":")[0] + at + host, query=kept))
 
 
 def directory_of(options: argparse.Namespace, settings: Config) -> Directory | None:

@@ -101,6 +101,7 @@ def run(options: argparse.Namespace) -> int:
                 if what == "events":
                     tell(done)
 
+            found.is_private = not books.ledger.persons.is_readable()
             for each in verify(books.ledger, keys, period=month, trusted=trusted, tell=told):
                 found.add(each)
         if options.json:
@@ -116,6 +117,7 @@ class _Found:
 
     def __init__(self, events: int) -> None:
         self.events = events
+        self.is_private = False
         self.many = 0
         self.problems: list[Problem] = []
         self.checkpoints: list[Checkpoint] = []
@@ -136,6 +138,7 @@ class _Found:
             "verified": not self.many,
             "events": self.events,
             "problems": self.many,
+            "not_looked_at": ["persons"] if self.is_private else [],
             "found": [msgspec.to_builtins(each) for each in self.problems],
             "checkpoints": [
                 {
@@ -162,6 +165,8 @@ class _Found:
             page.line(f"{each.check}: {each.what}", "red")
         if self.many > len(self.problems):
             page.line(f"and {self.many - len(self.problems):,} more", "red")
+        if self.is_private:
+            page.line("not looked at: persons, who is behind a pseudonym; this role may not", "dim")
         if self.many:
             page.line(
                 f"NOT VERIFIED: {counted(self.many, 'problem')}. Do not bill from these books; keep"

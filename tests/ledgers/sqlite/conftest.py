@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from known_calls import begin
 
-from costspan.core.decide import load_profile
-from costspan.core.journal.records import Policy
-from costspan.core.settle import settle
 from costspan.core.settle.ledger import Ledger, open_url
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode puts no folder there
 
 
 @pytest.fixture
@@ -25,8 +20,5 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
     with closing(open_url(f"sqlite:///{path}", create=True)) as opened:
-        with opened.settling(1) as settlement:
-            rules = load_profile("billing")
-            settlement.keep_rule_set(rules)
-            settle(settlement, [], [Policy(rules.sha256, (), 0, "test")])
+        begin(opened)
         yield opened

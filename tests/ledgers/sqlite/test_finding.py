@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from sqlite_books import flat, keep
+from typing import Any
+
+from known_calls import flat, keep
 
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import Ledger
 
 
 def test_what_is_awaited_is_found_oldest_first(ledger: Ledger) -> None:
-    def begun(number: int, at: int | None, **facts: object) -> Observation:
+    def begun(number: int, at: int | None, **facts: Any) -> Observation:
         return Observation(
             oid=f"w:{number}", attempt_id=f"a{number}", phase="start", started_at=at, **facts
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlite_books import flat, keep
+from known_calls import flat, keep
 
 from costspan.core.money import PICO
 from costspan.core.rebuild import nets

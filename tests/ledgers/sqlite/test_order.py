@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlite_books import flat, keep
+from known_calls import flat, keep
 
 from costspan.core.config import Config
 from costspan.core.decide import load_profile

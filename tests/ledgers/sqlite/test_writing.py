@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlite_books import flat, keep
+from known_calls import flat, keep
 
 from costspan.core import counters
 from costspan.core.config import Config

@@ -84,31 +84,40 @@ CREATE TABLE rulings (
     content bytea NOT NULL
 );
 
+-- An event is a row here and one in `places`. A row that changes is named anew in every index of
+-- its table: an END changes what is here, so there is one index for all rows.
 CREATE TABLE events (
     n bigint PRIMARY KEY,
-    id text COLLATE "C" NOT NULL UNIQUE,
     status text COLLATE "C" NOT NULL,   -- open|posted|split|unpriced|unmeasured|not_money
     about text COLLATE "C",        -- open: what it waits for; of unknown cost: "PERIOD OWNER"
     is_swept boolean NOT NULL,     -- it started, nobody saw its end, and it was given up
-    session text COLLATE "C",
-    parent text COLLATE "C",
     started_at bigint,             -- or the best that is known of when it was
-    request_id text COLLATE "C",
-    trace_id text COLLATE "C",
     content bytea NOT NULL,
     crc bigint NOT NULL            -- of the content, which says everything else
 );
-CREATE INDEX events_parent ON events (parent) WHERE parent IS NOT NULL;
-CREATE INDEX events_session ON events (session) WHERE session IS NOT NULL;
-CREATE INDEX events_request ON events (request_id) WHERE request_id IS NOT NULL;
-CREATE INDEX events_trace ON events (trace_id) WHERE trace_id IS NOT NULL;
 CREATE INDEX events_status ON events (status, about, (coalesce(started_at, 0)))
     WHERE status NOT IN ('posted', 'not_money');
 CREATE INDEX events_swept ON events (n) WHERE is_swept;
 
+-- What an event is called and where it belongs, which seldom changes.
+CREATE TABLE places (
+    n bigint PRIMARY KEY,
+    id text COLLATE "C" NOT NULL UNIQUE,
+    session text COLLATE "C",
+    parent text COLLATE "C",
+    request_id text COLLATE "C",
+    trace_id text COLLATE "C"
+);
+CREATE INDEX places_parent ON places (parent) WHERE parent IS NOT NULL;
+CREATE INDEX places_session ON places (session) WHERE session IS NOT NULL;
+CREATE INDEX places_request ON places (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX places_trace ON places (trace_id) WHERE trace_id IS NOT NULL;
+
 -- 64 bits of the digest of each key an event is found by (core/settle/keys.py) -> its number. What
--- two keys share, and what an event was once found by, only costs a look.
-CREATE TABLE keys (key bigint NOT NULL, event bigint NOT NULL, PRIMARY KEY (key, event));
+-- two keys share, what an event was once found by, and a row that is here twice only cost a look:
+-- so no index has to be unique, and rows go in without being looked for.
+CREATE TABLE keys (key bigint NOT NULL, event bigint NOT NULL);
+CREATE INDEX keys_key ON keys (key);
 
 -- The same for observations that speak of no event.
 CREATE TABLE waiting (

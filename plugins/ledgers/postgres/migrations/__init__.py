@@ -80,7 +80,7 @@ def migrate(db: Database, schema: str, *, is_own: bool = True, until: int = SCHE
         until: The version to bring it to.
     """
     try:
-        db.script(f"BEGIN; {lease(schema)}")
+        db.begin(f"SET LOCAL statement_timeout = 0; {lease(schema)}")
         _make_schema(db, schema)
         row = db.one("SELECT value FROM meta WHERE key = 'schema_version'")
         version = 0 if row is None else int(row[0])

@@ -1,11 +1,11 @@
-"""How records become rows and back: oids, keys, payloads, and selects over many keys."""
+"""An observation as a row of the journal, and back: the number of its row, its bytes, its crc.
+
+A row's number says whose it is and the how-manieth: the writer's number of this epoch, then 32 bits
+of the sequence number. The oid is therefore not in the bytes.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Iterator
-from hashlib import blake2b
-from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -13,8 +13,6 @@ import msgspec
 from costspan.core.journal.records import decode_body, encode_body
 from costspan.core.schema import Observation, oid_of
 
-KEYS_PER_SELECT = 500
-_MARKS = ",".join("?" * KEYS_PER_SELECT)
 EPOCH_BITS = 32
 _LOW = (1 << EPOCH_BITS) - 1
 
@@ -41,12 +39,6 @@ def epoch_of(seq: int) -> tuple[int, int]:
 def seq_of(epoch: int, row_id: int) -> int:
     """The sequence number of a journal row of a writer's epoch."""
     return -1 if epoch < 0 else epoch << EPOCH_BITS | row_id & _LOW
-
-
-def digest_of(key: str) -> int:
-    """64 signed bits that stand for a key."""
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
 
 
 def payload_of(seen: Observation) -> bytes:
@@ -82,17 +74,3 @@ def normal(seen: Observation) -> Observation:
         return seen
     writer, seq = split_oid(oid_of(seen))
     return msgspec.structs.replace(seen, oid=join_oid(writer, seq), writer=writer, seq=max(seq, 0))
-
-
-def select_in(
-    connection: sqlite3.Connection, sql: str, keys: Collection[Any]
-) -> Iterator[tuple[Any, ...]]:
-    """The rows of `sql`, whose `{keys}` stands for bound placeholders, over all keys.
-
-    Only placeholders are put into the text; every value is bound.
-    """
-    ordered = list(keys)
-    for at in range(0, len(ordered), KEYS_PER_SELECT):
-        some = ordered[at : at + KEYS_PER_SELECT]
-        marks = _MARKS if len(some) == KEYS_PER_SELECT else ",".join("?" * len(some))
-        yield from connection.execute(sql.replace("{keys}", marks), some).fetchall()

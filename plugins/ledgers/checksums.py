@@ -14,5 +14,5 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def checksum(*values: Any) -> int:
-    """The crc32 of values as SQLite keeps them (None, integers, texts, blobs), in order."""
+    """The crc32 of values as ledgers keep them (None, integers, texts, blobs), in order."""
     return crc32(_encode(values))
