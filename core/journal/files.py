@@ -6,8 +6,10 @@ here. `time_ns` is the wall clock, `monotonic_ns` the one that only goes forward
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Protocol
@@ -29,7 +31,7 @@ class Files(Protocol):
         ...
 
     def open(self, path: Path, /) -> int:
-        """A descriptor to read and lock a file by."""
+        """A descriptor to read and lock a file by; of a regular file only."""
         ...
 
     def write(self, fd: int, data: bytes, /) -> int:
@@ -96,6 +98,19 @@ class Files(Protocol):
 _READ_BYTES = 1 << 20
 
 
+def open_file(path: Path, flags: int) -> int:
+    """A descriptor of a regular file. What else may stand under its name is never waited for.
+
+    Raises:
+        OSError: if it cannot be opened; `EINVAL` or `ELOOP` if it is a pipe, a link or the like.
+    """
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 class _System:
     """The operating system's own."""
 
@@ -117,7 +132,7 @@ class _System:
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
 
     def open(self, path: Path) -> int:
-        return os.open(path, os.O_RDWR)
+        return open_file(path, os.O_RDWR)
 
     def read(self, fd: int) -> bytes:
         found: list[bytes] = []

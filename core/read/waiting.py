@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -9,10 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from costspan.core.journal import spool
+from costspan.core.journal.files import open_file
 from costspan.core.journal.frames import MAGIC, PAYLOAD_BYTES_MAX
 
 _HEAD = struct.Struct("<II")
 """The head of a frame: the length of its payload and the payload's crc32."""
+
+
+_NO_FILES = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
 
 
 class Tail(NamedTuple):
@@ -32,7 +37,8 @@ class Waiting(NamedTuple):
     `complete` segments wait for a drain, the oldest since `oldest_ns` (ns UTC); `live` ones are
     held by their writers (or by a drain under way); `quarantined` are torn tails put aside.
     `unreadable` says why not all of the folder could be looked at. `writers` has the writer of each
-    segment, and whether it is live.
+    segment, and whether it is live. `strange` are pipes, links and folders that are named as
+    segments are: nobody reads them.
     """
 
     folder: Path
@@ -43,6 +49,7 @@ class Waiting(NamedTuple):
     quarantined: tuple[Tail, ...]
     unreadable: str | None = None
     writers: tuple[tuple[str, bool], ...] = ()
+    strange: tuple[Path, ...] = ()
 
 
 def waiting(folder: Path) -> Waiting:
@@ -57,11 +64,17 @@ def _waiting(folder: Path) -> Waiting:
     complete = live = size_bytes = 0
     oldest_ns: int | None = None
     writers: list[tuple[str, bool]] = []
+    strange: list[Path] = []
     for path in spool.segments(folder):
         try:
-            fd = os.open(path, os.O_RDONLY)
+            fd = open_file(path, os.O_RDONLY)
         except FileNotFoundError:
             continue  # drained since the folder was read
+        except OSError as error:
+            if error.errno not in _NO_FILES:
+                raise
+            strange.append(path)
+            continue
         try:
             found = os.fstat(fd)
             is_live = _is_held(fd)
@@ -76,7 +89,10 @@ def _waiting(folder: Path) -> Waiting:
         written_ns = found.st_mtime_ns
         oldest_ns = written_ns if oldest_ns is None else min(oldest_ns, written_ns)
     torn = tuple(map(_tail, spool.quarantined(folder)))
-    return Waiting(folder, complete, live, size_bytes, oldest_ns, torn, writers=tuple(writers))
+    return Waiting(
+        folder, complete, live, size_bytes, oldest_ns, torn, writers=tuple(writers),
+        strange=tuple(strange),
+    )  # fmt: skip
 
 
 def _tail(path: Path) -> Tail:
@@ -86,7 +102,7 @@ def _tail(path: Path) -> Tail:
     writes, or one whose payload is all there: only its checksum can have made it unreadable.
     """
     size_bytes = path.stat().st_size
-    with path.open("rb") as file:
+    with open(open_file(path, os.O_RDONLY), "rb") as file:
         start = file.read(_HEAD.size)
     if path.stem.endswith("@0"):  # the file's own first bytes
         return Tail(path, size_bytes, not MAGIC.startswith(start) or size_bytes >= len(MAGIC))

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 from faulty import FaultyFiles, fails
 
+from costspan.cli.surroundings import of_spool
 from costspan.core import config, counters, runtime  # runtime: its fork hooks
 from costspan.core.journal import spool
 from costspan.core.journal.frames import frame
 from costspan.core.journal.segment import Segment
+from costspan.core.read.waiting import waiting
 
 
 def drained(folder: Path) -> list[bytes]:
@@ -205,3 +207,25 @@ def test_a_named_folder_is_drained_with_what_is_beside_it(tmp_path: Path) -> Non
         assert spool.folders_of(settings, [named, settings.spool])[:2] == (named, other)
     finally:
         other.rmdir()
+
+
+def test_what_is_no_file_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    """Whoever can write the folder may put a pipe there: it must not stop the books of others."""
+    segment = Segment(tmp_path, "s")
+    segment.append(frame(b"one"))
+    segment.close()
+    os.mkfifo(tmp_path / "0-pipe-0.seg")
+    (tmp_path / "0-link-0.seg").symlink_to("/etc/passwd")
+    (tmp_path / "0-endless-0.seg").symlink_to("/dev/zero")
+    (tmp_path / "0-loop-0.seg").symlink_to(tmp_path / "0-loop-0.seg")
+    (tmp_path / "0-folder-0.seg").mkdir()
+    found = waiting(tmp_path)
+    assert found.unreadable is None
+    assert found.complete == 1
+    assert len(found.strange) == 5
+    assert [finding.check for finding in of_spool(found, 0) if finding.severity == "warning"] == [
+        "strange_files"
+    ]
+    assert drained(tmp_path) == [b"one"]
+    assert len(spool.segments(tmp_path)) == 5
+    assert spool.quarantined(tmp_path) == []

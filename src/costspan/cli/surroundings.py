@@ -12,6 +12,7 @@ from costspan.cli.moments import age
 from costspan.core import counters, hooks, sinks
 from costspan.core.config import Config, ConfigError
 from costspan.core.journal import spool
+from costspan.core.journal.files import open_file
 from costspan.core.journal.frames import MAGIC, is_newer
 from costspan.core.ledger_errors import LedgerBusy
 from costspan.core.policy import contract_of, rules_of
@@ -91,6 +92,15 @@ def of_spool(found: Waiting, now_ns: int) -> Iterator[Finding]:
             " then wait in the memory of their processes, then are refused",
             do="make room; what waits is written as soon as there is some",
         )
+    if found.strange:
+        yield Finding(
+            severity="warning",
+            check="strange_files",
+            count=len(found.strange),
+            what=f"in {found.folder} are named as segments are, and are no files (pipes, links or"
+            f" folders); nobody reads them: {', '.join(each.name for each in found.strange[:5])}",
+            do="remove them, and see who can write that folder",
+        )
     newer = newer_segments(found.folder)
     if newer:
         yield Finding(
@@ -147,12 +157,10 @@ def of_spool(found: Waiting, now_ns: int) -> Iterator[Finding]:
 def newer_segments(folder: Path) -> int:
     """How many segments of a folder have a format that this version does not know."""
     newer = 0
-    try:
+    with suppress(OSError):  # here and below a finding of its own, or drained meanwhile
         for path in spool.segments(folder):
-            with suppress(FileNotFoundError), path.open("rb") as file:  # drained meanwhile
+            with suppress(OSError), open(open_file(path, os.O_RDONLY), "rb") as file:
                 newer += is_newer(file.read(len(MAGIC)))
-    except OSError:
-        pass  # a finding of its own
     return newer
 
 
