@@ -2,7 +2,8 @@
 
 Each row is held against a checksum, a hash, or whatever it follows from; what a table says wrongly
 is one line that begins with the table's name. Pages and indexes are the server's own to check
-(data checksums, `pg_amcheck`).
+(data checksums, `pg_amcheck`). Numbers of postings have gaps here: a settlement that is undone
+gives back none of those it took.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from costspan.plugins.ledgers.damaged_books import (
     events_damaged,
     lines_damaged,
     meta_damaged,
+    postings_damaged,
     problems_damaged,
     waiting_damaged,
 )
@@ -61,7 +63,7 @@ def damaged(ledger: Reading) -> Iterator[str]:
         ("rulings", rulings_damaged),
         ("events", events_damaged),
         ("places", _places),
-        ("postings", _postings),
+        ("postings", postings_damaged),
         ("lines", lines_damaged),
         ("waiting", waiting_damaged),
         ("problems", problems_damaged),
@@ -119,26 +121,3 @@ def _places(ledger: Reading) -> Iterator[str]:
             yield f"places {number} ({event_id}): there is no such event"
         else:
             yield f"events {number}: it has no place"
-
-
-def _postings(ledger: Reading) -> Iterator[str]:
-    """Lines that exist, and nothing left for events that are none.
-
-    Numbers have gaps here: a settlement that is undone gives back none of those it took.
-    """
-    db = ledger.db
-    sql = """
-        SELECT postings.id, event_id, line FROM postings LEFT JOIN lines ON lines.id = line
-        WHERE lines.id IS NULL"""
-    for number, event_id, line in db.each(sql):
-        yield f"postings {number} ({event_id}): there is no line {line}"
-    sql = """
-        SELECT event_id, line, min(postings.id)
-        FROM postings LEFT JOIN lines ON lines.id = line
-        WHERE NOT EXISTS (SELECT FROM places WHERE places.id = event_id)
-          AND bucket NOT IN ('allocated', 'adjustment')
-        GROUP BY event_id, line
-        HAVING sum(postings.events) != 0 OR sum(postings.cost) != 0 OR sum(postings.charge) != 0"""
-    # Free postings are of no event: `costspan.core.verify` holds them against their records.
-    for event_id, line, number in db.each(sql):
-        yield f"postings {number} ({event_id}): line {line} has amounts of what is no event"

@@ -62,12 +62,14 @@ class PostgresQueries(Queries):
 
 
 def _marked(sql: str) -> str:
-    return sql.replace("?", "%s")
+    """With the marks of psycopg."""
+    return sql.replace("%", "%%").replace("?", "%s")
 
 
 def _with_array(sql: str, keys: Collection[Any]) -> str:
     """A list behind a subquery: a server that knew how long it is might read the whole table."""
-    return sql.replace("IN ({keys})", f"= ANY(ARRAY(SELECT unnest(%b::{_kind(keys)}[])))")
+    array = f"= ANY(ARRAY(SELECT unnest(%b::{_kind(keys)}[])))"
+    return _marked(sql).replace("IN ({keys})", array)
 
 
 def _kind(values: Collection[Any]) -> str:

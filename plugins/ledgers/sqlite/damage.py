@@ -15,6 +15,7 @@ from costspan.plugins.ledgers.damaged_books import (
     events_damaged,
     lines_damaged,
     meta_damaged,
+    postings_damaged,
     problems_damaged,
     waiting_damaged,
 )
@@ -26,7 +27,7 @@ from costspan.plugins.ledgers.damaged_records import (
     writers_damaged,
 )
 from costspan.plugins.ledgers.sqlite.damaged_journal import directory_damaged, journal_damaged
-from costspan.plugins.ledgers.sqlite.damaged_postings import postings_damaged, remainders_damaged
+from costspan.plugins.ledgers.sqlite.damaged_postings import numbers_damaged, remainders_damaged
 from costspan.plugins.ledgers.sqlite.reading import Reading
 
 _STRUCTURE_MAX = 100
@@ -56,6 +57,7 @@ def damaged(ledger: Reading) -> Iterator[str]:
         ("rulings", rulings_damaged),
         ("events", events_damaged),
         ("postings", postings_damaged),
+        ("numbers of postings", numbers_damaged),
         ("lines", lines_damaged),
         ("remainders", remainders_damaged),
         ("waiting", waiting_damaged),
