@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -43,16 +43,14 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
     """What a value is made of, by what a program would write after its name."""
     if isinstance(value, msgspec.Struct):
         yield from ((f".{name}", getattr(value, name)) for name in value.__struct_fields__)
-    elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        names = cast("tuple[str, ...]", value._fields)
-        parts = cast("tuple[object, ...]", value)
-        yield from ((f".{name}", part) for name, part in zip(names, parts, strict=True))
     elif isinstance(value, Mapping):
         mapping = cast("Mapping[object, object]", value)
         yield from ((f"[{key!r}]", part) for key, part in mapping.items())
     elif isinstance(value, list | tuple):
-        sequence = cast("list[object]", value)
-        yield from ((f"[{at}]", part) for at, part in enumerate(sequence))
+        sequence = cast("Sequence[object]", value)
+        names: tuple[str, ...] | None = getattr(sequence, "_fields", None)  # a named tuple's
+        for at, part in enumerate(sequence):
+            yield f"[{at}]" if names is None else f".{names[at]}", part
 
 
 def _cut(value: object) -> str:

@@ -147,4 +147,4 @@ def _at_base_rates(row: Match, usage: Mapping[str, int]) -> Fraction | None:
 
 
 def _is_price(exact: Fraction | None, theirs: int) -> bool:
-    return exact is not None and abs(theirs - exact) <= max(Fraction(1), exact / _NEAR)
+    return exact is not None and abs(theirs - exact) * _NEAR <= max(Fraction(_NEAR), exact)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from costspan.core.join import identify
+from costspan.core.settle.archived import archived_among
 from costspan.core.settle.component import component
 from costspan.core.settle.keys import waiting_keys_of
 from costspan.plugins.ledgers.checksums import checksum
@@ -129,6 +130,9 @@ def problems_damaged(ledger: Reading) -> Iterator[str]:
 
 def _is_found(ledger: Reading, kind: str, oid: str, event_id: str) -> bool:
     settlement = ledger.reading()
+    about = settlement.settled([event_id]) if event_id else {}
+    if archived_among(settlement, about) or settlement.archived([oid]):
+        return True  # what it was found in is not here
     seen = list(settlement.observations([oid]))
     if not seen:
         return False

@@ -35,7 +35,7 @@ def plain_csv(desk: Desk) -> bytes:
     ("torn", "kept"),
     [
         (lambda data: data[:-40], 19),  # the last row is cut
-        (lambda data: data.replace(b"chatcmpl-7,", b'"chatcmpl-7,', 1), 19),  # a quote is opened
+        (lambda data: data.replace(b"success\r\n", b'"success\r\n', 1), 19),  # opened, never closed
         (lambda data: data.replace(b"chatcmpl-7,", b"chatcmpl-7,more,", 1), 19),
         (lambda data: data.replace(b"chatcmpl-7,", b"", 1), 19),
         (lambda data: data + data, 20),  # an export behind another, with its headings

@@ -13,7 +13,7 @@ from postgres_server import PostgresServer
 from costspan.core.config import Config
 from costspan.core.drain import add_observations
 from costspan.core.ledger_errors import LedgerError, LedgerMissing
-from costspan.core.rebuild import nets, rebuild
+from costspan.core.rebuild import copy_books, nets, rebuild
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import Ledger, open_url
 
@@ -42,6 +42,19 @@ def test_what_cannot_be_opened_is_said_without_the_password(postgres: PostgresSe
 def test_the_password_is_not_in_the_name_of_a_ledger(url: str) -> None:
     with closing(open_url(url.replace("postgres@", "postgres:secret@"), create=True)) as ledger:
         assert ledger.url == url
+
+
+def test_a_schema_whose_name_the_server_would_cut_is_refused(url: str) -> None:
+    """Else two ledgers whose names begin alike would be one, with two leases."""
+    for name in ("s" * 53, "é" * 27, "books_rebuilding"):
+        with pytest.raises(LedgerError, match="at most 52 bytes"):
+            open_url(f"{url}&schema={name}", create=True)
+    with closing(open_url(f"{url}&schema={'s' * 52}", create=True)) as ledger:
+        begin(ledger)
+        keep(ledger, flat(1))
+        with ledger.rebuilding() as fresh:
+            copy_books(ledger, fresh)
+        assert [each.event.id for each in ledger.events()] == ["a1"]
 
 
 # --- rebuilding ----------------------------------------------------------------------------------
@@ -85,3 +98,13 @@ def test_a_rebuild_that_fails_changes_nothing_and_can_be_tried_again(ledger: Led
             raise ZeroDivisionError
     assert [each.event.id for each in ledger.events()] == ["a1"]
     keep(ledger, flat(3))
+
+
+def test_a_rebuild_drops_nothing_that_is_somebody_elses(url: str) -> None:
+    with closing(open_url(url, create=True)) as ledger:
+        begin(ledger)
+        ask(url, "CREATE SCHEMA costspan_rebuilding")
+        ask(url, "CREATE TABLE costspan_rebuilding.precious (x int)")
+        with pytest.raises(LedgerError, match="precious"), ledger.rebuilding():
+            pytest.fail("it is rebuilt")
+        ask(url, "SELECT * FROM costspan_rebuilding.precious")

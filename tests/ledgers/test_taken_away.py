@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,7 +20,12 @@ from costspan.core.verify import Problem, verify
 
 JANUARY = 1_768_000_000 * 10**9
 LATER = 1_800_000_000 * 10**9
-SEEN = {"tenant": "acme", "provider_result": "ok", "flat_cost": "1", "started_at": JANUARY}
+SEEN: dict[str, Any] = {
+    "tenant": "acme",
+    "provider_result": "ok",
+    "flat_cost": "1",
+    "started_at": JANUARY,
+}
 FRAMEWORK = Observation(oid="l:1", operation_ids=("langchain:R",), layer="framework", **SEEN)
 PROXY = Observation(
     oid="p:1", attempt_id="a1", operation_ids=("litellm:C", "langchain:R"), layer="gateway", **SEEN

@@ -14,6 +14,10 @@ from costspan.core.ledger_errors import LedgerError
 from costspan.core.ledger_urls import ENCODED, joined, pieces_of, secrets_of, shown_url, split_url
 
 _SCHEMA = "costspan"
+REBUILDING = "_rebuilding"
+"""What the schema's name ends in where a rebuild fills its books."""
+_NAME_BYTES_MAX = 63
+"""PostgreSQL's NAMEDATALEN - 1: it cuts longer names off in silence."""
 _CONNECT_SECONDS = "10"
 _KEPT_ALIVE = {
     "keepalives_idle": "30",
@@ -35,12 +39,22 @@ class Place:
         pieces = pieces_of(parts.query)
         named = [unquote(value) for _, name, value in pieces if name == "schema"]
         self.schema = (named or [""])[-1] or _SCHEMA
+        self._check_schema()
         self.path: tuple[str, ...] = (self.schema,)
         """The schemas where names are looked for, in order."""
         self._pieces = [each for each in pieces if each[1] != "schema"]
         said = "&".join(piece for piece, *_ in self._pieces)
         self.conninfo = joined(parts._replace(query=said))
         self._secrets = secrets_of(url)
+
+    def _check_schema(self) -> None:
+        """Names that the server would cut are those of other schemas, and of other leases."""
+        at_most = _NAME_BYTES_MAX - len(REBUILDING)
+        if len(self.schema.encode()) > at_most or self.schema.endswith(REBUILDING):
+            raise LedgerError(
+                f"the ledger {self.shown} cannot be opened: the name of a schema has at most"
+                f" {at_most} bytes, and does not end in {REBUILDING}, where rebuilds are made"
+            )
 
     def parameters(self) -> dict[str, Any]:
         """What libpq is told: what the URL says, and what nobody says otherwise.

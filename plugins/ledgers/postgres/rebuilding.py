@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from psycopg.sql import Identifier
 
+from costspan.core.ledger_errors import LedgerError
 from costspan.plugins.ledgers.postgres.database import Database
 
 BESIDE = ("meta", "persons", "archived", "documents", "invoices", "invoice_lines", "reviews")
 """The tables that are not of the books: a rebuild leaves them as they are."""
+_FOREIGN = """
+    SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s))
+    AND to_regclass(quote_ident(%s) || '.meta') IS NULL LIMIT 1"""
+"""A rebuild makes all its tables in one transaction: without meta they are not its own."""
 _LAST = """
     SELECT greatest(coalesce(pg_sequence_last_value(pg_get_serial_sequence('postings', 'id')), 0),
                     (SELECT coalesce(max(id), 0) FROM postings))"""
@@ -42,7 +47,17 @@ def begin_after(db: Database, number: int) -> None:
 
 
 def clear(db: Database, schema: str) -> None:
-    """Drop what a rebuild left that was killed."""
+    """Drop what a rebuild left that was killed.
+
+    Raises:
+        LedgerError: if the schema is somebody else's.
+    """
+    foreign = db.one(_FOREIGN, schema, schema)
+    if foreign is not None:
+        raise LedgerError(
+            f"the schema {schema} is in the way of a rebuild, which fills one of that name: what is"
+            f" in it ({foreign[0]}, …) is none of costspan's; give it another name"
+        )
     db.script(f"DROP SCHEMA IF EXISTS {_name(db, schema)} CASCADE")
 
 

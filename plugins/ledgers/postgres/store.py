@@ -13,7 +13,7 @@ from costspan.plugins.ledgers.postgres.contents import Contents
 from costspan.plugins.ledgers.postgres.database import Database
 from costspan.plugins.ledgers.postgres.lines import Lines
 from costspan.plugins.ledgers.postgres.outcome import was_committed
-from costspan.plugins.ledgers.postgres.place import Place
+from costspan.plugins.ledgers.postgres.place import REBUILDING, Place
 from costspan.plugins.ledgers.postgres.reading import Reading
 from costspan.plugins.ledgers.postgres.settlement import PostgresSettlement
 
@@ -171,7 +171,7 @@ class PostgresLedger(Reading):
         with self.settling(30.0):
             assert self._settler is not None
             self._settler.rows(_FOR_HOURS)
-            with closing(_FreshBooks(self._place.beside("_rebuilding"))) as fresh:
+            with closing(_FreshBooks(self._place.beside(REBUILDING))) as fresh:
                 fresh.begin_after(rebuilding.last_number(self._settler))
                 yield fresh
                 fresh.analyze()
