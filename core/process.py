@@ -137,10 +137,26 @@ def complain(subject: str, text: str) -> None:
         if subject in this.complaints:
             return
         this.complaints.add(subject)
+    _tell("error", text)
+
+
+def mended(subjects: str, text: str) -> None:
+    """Where the host's log was told of what begins so, tell it that this is over.
+
+    The next time it is told again.
+    """
+    with this.lock:
+        told = {each for each in this.complaints if each.startswith(subjects)}
+        this.complaints -= told
+    if told:
+        _tell("warning", text)
+
+
+def _tell(level: str, text: str) -> None:
     try:
         # Imported only where something is wrong: the face stays quick to import.
         import logging
 
-        logging.getLogger("costspan").error("%s", text)
+        getattr(logging.getLogger("costspan"), level)("%s", text)
     except Exception as error:  # a host's log handler, or a process that cannot import any more
         counters.count(f"complaint_unsaid:{type(error).__name__}")

@@ -12,7 +12,7 @@ from costspan.core import counters, forks
 from costspan.core.background import Background
 from costspan.core.imports import load
 from costspan.core.journal import spool
-from costspan.core.process import complain, recorders, settings, this
+from costspan.core.process import complain, mended, recorders, settings, this
 
 if TYPE_CHECKING:
     from costspan.core.drain import Drained
@@ -25,6 +25,8 @@ BUSY_TIMES = 5
 """So often in a row the ledger may be another's before the host's log is told."""
 EXIT_SECONDS = 15.0
 """So long an exit waits for the books; what is not drained by then waits in the spool."""
+_OUTAGE = "drain:"
+"""What complaints of a ledger begin with."""
 
 
 def start_thread() -> None:
@@ -82,6 +84,7 @@ def _drain(even_if_empty: bool = False) -> bool:
     if not even_if_empty and not any(map(spool.segments, folders)):
         return False
     flush(timeout=1.0)
+    mended(_OUTAGE, "the books are up to date again")
     return True
 
 
@@ -103,7 +106,7 @@ def drain_failed(error: BaseException, times: int = 1) -> None:
     """Count it; the records stay in the spool. Many processes often find the ledger busy."""
     counters.count(f"drain_failed:{type(error).__name__}")
     if times >= BUSY_TIMES or type(error).__name__ != "LedgerBusy":
-        complain(f"drain:{type(error).__name__}", f"the books are not up to date: {error}")
+        complain(f"{_OUTAGE}{type(error).__name__}", f"the books are not up to date: {error}")
 
 
 def drain_quietly(even_if_empty: bool = False) -> bool:

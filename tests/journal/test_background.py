@@ -172,6 +172,21 @@ def test_what_a_former_recorder_holds_is_written_when_it_can_be(process: Path) -
         assert sorted(str(each.attempt_id) for each in books.ledger.journal()) == ["a", "b"]
 
 
+def test_the_log_is_told_of_the_end_of_an_outage_and_of_the_next(
+    process: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    costspan.configure(ledger=process / "ledger.db", background=False)
+    for outage in range(1, 3):
+        upkeep.drain_failed(ValueError("broken"))
+        upkeep.drain_failed(ValueError("broken"))
+        for attempt in range(2):
+            assert isinstance(costspan.record({"attempt_id": f"a{outage}{attempt}"}), Ack)
+            upkeep.drain_quietly()
+        assert caplog.messages == [
+            "the books are not up to date: broken", "the books are up to date again"
+        ] * outage  # fmt: skip
+
+
 def test_the_log_is_told_once_and_of_a_busy_ledger_late(
     process: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
