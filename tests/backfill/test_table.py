@@ -73,14 +73,17 @@ def test_a_moment_of_no_calendar_is_one_bad_row(desk: Desk, url: str, rows: list
         "postgresql://someone:sec@ret@nowhere/none",
         "postgresql://someone:%zzsecret@nowhere/none",
         "postgresql://someone:se:secret/x@nowhere/none",
+        "POSTGRESQL://someone:secret@nowhere/none",
+        "postgresql+psycopg2://someone:secret@nowhere/none",
     ],
 )
 def test_no_password_is_repeated(desk: Desk, url: str) -> None:
     pytest.importorskip("psycopg")
-    ran = desk.run("ingest", "litellm-spendlogs", url)
-    assert ran.code == 2
-    assert "ret" not in ran.err.replace("interpreted", "")
-    assert "Traceback" not in ran.err
+    for kind in (["litellm-spendlogs"], []):
+        ran = desk.run("ingest", *kind, url)
+        assert ran.code == 2
+        assert "ret" not in ran.err.replace("interpreted", "")
+        assert "Traceback" not in ran.err
 
 
 def test_a_database_without_the_table(desk: Desk, server: Any) -> None:

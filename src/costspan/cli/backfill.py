@@ -114,10 +114,14 @@ def _converter(kind: str, tenant_from: Sequence[str], options: argparse.Namespac
 
 
 def _rows(kind: str, source: str) -> Iterator[Placed]:
-    if not source.startswith(_URLS):
+    if "://" not in source:
         return sources.read(Path(source))
     if kind != "litellm-spendlogs":
         raise UsageError(f"{kind} is read from a file: export one")
+    if not source.startswith(_URLS):
+        raise UsageError(
+            f"{shown_url(source)}: a table's URL begins with postgresql:// as it stands here"
+        )
     try:
         from costspan.plugins.backfill import postgres
     except ImportError as error:

@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
         return backfill.run(options)
     if options.file in backfill.KINDS and not Path(options.file).exists():
         raise UsageError(f"costspan ingest {options.file} SOURCE: name its export")
+    if "://" in options.file:
+        raise UsageError(f"{shown_url(options.file)} is no file: say of what kind its table is")
     if options.tenant_from is not None or options.by_row or options.csv:
         raise UsageError(f"--tenant-from, --by-row and --csv are for {', '.join(backfill.KINDS)}")
     settings = settings_of(options)
