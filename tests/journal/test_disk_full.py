@@ -65,6 +65,7 @@ def test_at_every_byte_without_a_folder_beside(tmp_path: Path, cuts: bool) -> No
         told = counts(folder)
         assert told.get("ladder:held", 0) == told.get("ladder:late", 0) == sum(held)
         assert not any(name.startswith("refused") for name in told)
+        writer.sync()  # which lets its descriptors go
 
 
 def test_at_every_byte_with_a_folder_beside(tmp_path: Path) -> None:
@@ -88,6 +89,7 @@ def test_at_every_byte_with_a_folder_beside(tmp_path: Path) -> None:
             told = counts(folder, beside)
             assert told["ladder:beside"] == len(observations(beside)) > 0
             assert told["breaker:spool:disk:28"] == 1
+        writer.sync()
 
 
 def test_no_room_anywhere_is_counted_and_passes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import tempfile
 import threading
@@ -13,6 +12,7 @@ from typing import Literal
 
 import pytest
 from known_calls import begin, flat, keep
+from readable import readable
 
 from costspan.cli import main
 from costspan.core.ledger_errors import LedgerError, LedgerUncertain
@@ -58,7 +58,7 @@ class Line:
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
         with client, server:
             while True:
-                for each in select.select([client, server], [], [])[0]:
+                for each in readable([client, server]):
                     try:
                         data = each.recv(1 << 16)
                     except ConnectionError:

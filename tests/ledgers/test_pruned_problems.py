@@ -1,4 +1,4 @@
-"""What was found in observations that stand in an archive cannot be found again, and is no damage."""
+"""What was found in observations that went to an archive cannot be found again: no damage."""
 
 from __future__ import annotations
 

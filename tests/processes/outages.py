@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import struct
 import sys
@@ -17,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledgers"))
 
 from postgres_server import PostgresServer  # found in the folder above
+from readable import readable
 
 CONNECT_SECONDS = 2
 """The least that libpq waits for a server that says nothing."""
@@ -98,8 +98,7 @@ class Way:
         with client, server, contextlib.suppress(OSError):
             server.connect(self._target)
             while True:
-                ready, _, _ = select.select([client, server], [], [])
-                for each in ready:
+                for each in readable([client, server]):
                     said = each.recv(65536)
                     if self.state != "open":
                         self._held += [client.dup(), server.dup()]

@@ -194,7 +194,7 @@ def test_outages_in_which_every_try_fails(
     direct = server.database()
     with hosting(tmp_path, url_by(way, direct)) as host:
         all_settled(direct, tmp_path, host.told("calls", CALLS))
-        for kind in FAILS:
+        for number, kind in enumerate(FAILS):
             with outage(kind, server, way, direct):
                 host.told("calls", CALLS)
                 host.told("failures", 2)
@@ -206,7 +206,7 @@ def test_outages_in_which_every_try_fails(
                 assert len(spool.segments(tmp_path / "spool")) > FORKS
             print(kind, before, after)
             undisturbed(before, after)
-            assert len(after["lines"]) == 1, "once a subject"
+            assert len(after["lines"]) == 2 * number + 1, "once an outage, and of each one's end"
             all_settled(direct, tmp_path, calls)
 
 
