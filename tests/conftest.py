@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 
 import costspan
-from costspan.core import process, runtime
+from costspan.core import hooks, process, runtime
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation
+
+
+@pytest.fixture(autouse=True)
+def own_problems() -> Iterator[None]:
+    """What a test's plugins did wrong is nothing to the tests after it."""
+    known = [*hooks.problems]
+    yield
+    hooks.problems[:] = known
 
 
 @pytest.fixture
