@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import costspan
 from costspan.core import hooks, process, runtime
 from costspan.core.journal import records, spool
 from costspan.core.schema import Observation
+
+_ASKED = os.environ.get("COSTSPAN_TEST_EXAMPLES")
+
+# A slow machine fails no property, and each run tries the same examples, wherever it runs: without
+# this, Hypothesis decides both by variables of the environment that say "this is CI". Who asks for
+# a number of examples gets new ones.
+settings.register_profile(
+    "costspan",
+    max_examples=int(_ASKED or 100),
+    deadline=None,
+    database=None,
+    derandomize=_ASKED is None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("costspan")
 
 
 @pytest.fixture(autouse=True)

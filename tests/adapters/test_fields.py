@@ -170,8 +170,7 @@ def comparable(seen: Observation) -> Observation:
 
 @settings(
     max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(calls, min_size=1, max_size=6))
 @example([Call(NOTHING, ({"usage": {}}, {}, {"usage": {"input": 1}}), None, False, None)])

@@ -27,7 +27,7 @@ GOLDEN: dict[str, Any] = json.loads(
 )["allocation"]
 OWNERS = st.sampled_from(["acme", "globex", "initech", "umbrella", "ünïcode"])
 WEIGHTS = st.dictionaries(OWNERS, st.integers(0, 10**15) | st.fractions(0, 10), max_size=5)
-proving = settings(max_examples=200, deadline=None, database=None, derandomize=True)
+proving = settings(max_examples=200)
 
 
 def pico(amounts: Mapping[str, str]) -> dict[str, int]:

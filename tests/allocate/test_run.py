@@ -231,7 +231,7 @@ TENANTS = ("acme", "globex", "initech", "ünï")
 METHODS = ('method = "even"', 'by = "cost"', 'by = "tokens"', 'by = "requests"', 'method = "none"')
 
 
-@settings(max_examples=25, deadline=None, database=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(TENANTS), st.integers(0, 10**6)), max_size=6),
     st.lists(

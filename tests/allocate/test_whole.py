@@ -264,7 +264,7 @@ def test_posting_tells_how_far_it_is(ledger: Ledger) -> None:
     assert found.posted == 4
 
 
-@settings(max_examples=20, deadline=None, database=None, derandomize=True)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.tuples(st.sets(st.sampled_from(["org-1", "org-2"])), st.sampled_from(["cost", "none"])),

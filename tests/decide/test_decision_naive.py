@@ -121,9 +121,6 @@ def facts(draw: st.DrawFn) -> dict[str, Any]:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
 )
 @given(facts(), LINEAGES, st.sampled_from(RULES), st.sampled_from((None, 10, 30, 49, 50, 60)))
 def test_the_decision_is_the_naive_one(

@@ -43,7 +43,7 @@ def total(store: InvoiceStore, kept: list[Imported]) -> int:
     return lines
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(bill=st.lists(st.tuples(days, amounts, st.booleans()), min_size=1, max_size=12))
 def test_the_lines_add_up_to_the_document(bill: list[tuple[str, Decimal, bool]]) -> None:
     truth = int(sum((amount for _, amount, _ in bill), Decimal(0)) * PICO)
@@ -68,7 +68,7 @@ def test_the_lines_add_up_to_the_document(bill: list[tuple[str, Decimal, bool]])
 lines = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), min_size=1, max_size=8)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(before=lines, after=lines)
 def test_changes_are_the_difference_of_two_multisets(
     before: list[tuple[str, int]], after: list[tuple[str, int]]

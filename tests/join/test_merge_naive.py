@@ -90,9 +90,6 @@ def test_the_pools_have_every_field() -> None:
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
 )
 @given(spoken())
 def test_the_merge_is_the_naive_one(observations: list[Spoken]) -> None:

@@ -149,7 +149,7 @@ def test_a_newer_version_is_flagged_not_fatal() -> None:
     assert {"invalid:layer", "invalid:phase", "unknown:brand"} <= set(found.flags)
 
 
-@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@settings(max_examples=300)
 @given(st.binary(max_size=40) | st.binary(max_size=40).map(lambda b: b"\x01" + bytes(8) + b))
 def test_bytes_that_are_no_record_are_refused_in_one_way(payload: bytes) -> None:
     """A whole frame of a version nobody knows must not stop the drain."""

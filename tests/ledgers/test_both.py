@@ -27,9 +27,6 @@ TESTS = Path(__file__).parents[1]
 FILES = [*sorted((TESTS / "golden").glob("*.json")), TESTS / "settle" / "scenarios.json"]
 proving = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
     suppress_health_check=list(HealthCheck),
     # Two ledgers an example: to shrink one would take minutes.
     phases=[Phase.explicit, Phase.generate],

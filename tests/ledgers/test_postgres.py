@@ -75,7 +75,7 @@ def test_sums_are_wider_than_any_integer_of_the_store(ledger: Ledger) -> None:
     assert total == (45_000_000 * PICO, 45_000_000 * PICO, 5)
 
 
-@settings(max_examples=8, deadline=None, database=None, derandomize=True)
+@settings(max_examples=8)
 @given(
     amounts=st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-9, 9)), max_size=8),
     data=st.data(),

@@ -196,9 +196,6 @@ def test_a_loser_of_a_conflict_is_behind_the_pseudonym_too(tmp_path: Path) -> No
 
 @settings(
     max_examples=25,
-    deadline=None,
-    database=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.permutations([0, 1, 2, 3, 4]))

@@ -259,14 +259,7 @@ def test_what_is_open_swept_or_shared_with_a_later_month_stays(tmp_path: Path) -
 
 @settings(
     max_examples=40,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[
-        HealthCheck.too_slow,
-        HealthCheck.data_too_large,
-        HealthCheck.function_scoped_fixture,
-    ],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(journals(most=14), st.integers(0, 6))
 def test_pruned_in_the_middle_and_brought_back_it_is_the_same_books(

@@ -101,7 +101,7 @@ TENANTS = ("acme", "globex", "initech")
 DAYS = ("2026-10-31", "2026-11-01", "2026-11-30", "2026-12-31")
 
 
-@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     st.lists(st.tuples(st.sampled_from((*TENANTS, None)), st.sampled_from(DAYS)), max_size=8),
     st.dictionaries(st.sampled_from(TENANTS), st.sampled_from(["2026-11-15", "2026-12-01", ""])),

@@ -45,7 +45,7 @@ def only(ledger: Ledger, name: str) -> Explained:
 
 
 # --- who was believed ----------------------------------------------------------------------------
-@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40)
 @given(journals(most=10))
 def test_the_winner_said_what_was_kept(journal: Journal) -> None:
     with closing(settled(journal)) as ledger:

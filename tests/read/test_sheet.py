@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import FEBRUARY, JANUARY, MARCH, Journal, journals, settled
 from shelf import at, call, close_month, keep, shelf
@@ -52,10 +52,6 @@ _selections = st.builds(
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(journals(most=14), st.lists(_selections, min_size=3, max_size=3), st.data())
 def test_any_journal_gives_the_same_sheet_both_ways(

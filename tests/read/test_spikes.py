@@ -155,7 +155,7 @@ def assert_adds_up(found: Spikes) -> None:
             assert sum(each.effects) == each.difference
 
 
-@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+@settings(max_examples=40)
 @given(journals(most=14), st.integers(0, 400), st.integers(1, 90))
 def test_whatever_the_books_hold_it_adds_up(journal: Journal, start: int, days: int) -> None:
     day = 86_400 * 10**9

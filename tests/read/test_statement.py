@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import GATEWAY, Journal, journals, opened
 from shelf import at, call, close_month, free, keep, shelf, statement, usd
@@ -149,10 +149,6 @@ MONTHS = ("2026-01", "2026-02", "2026-03", "2026-04")
 
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(journals(most=10), st.lists(st.sampled_from(MONTHS[:3]), max_size=3))
 def test_every_posting_is_on_one_statement(journal: Journal, months: list[str]) -> None:

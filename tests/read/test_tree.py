@@ -96,7 +96,7 @@ def test_a_session_of_more_events_than_a_page_holds(monkeypatch: pytest.MonkeyPa
         assert "a000555" in {node.id for node, _ in every(below)}
 
 
-@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@settings(max_examples=60)
 @given(journals(most=12))
 def test_the_tree_is_that_of_the_settlement(journal: Journal) -> None:
     """Whatever the journal: every event once, below the ancestor that lineage found nearest."""

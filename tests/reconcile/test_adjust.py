@@ -190,7 +190,7 @@ counts = st.none() | st.dictionaries(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(calls, lines, lines, counts)
 def test_causes_add_up_and_books_become_what_is_billed(
     recorded: list[Any], first: list[Said], second: list[Said], counted: dict[str, int] | None

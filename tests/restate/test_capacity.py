@@ -278,7 +278,7 @@ _weights = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_usages, _weights, st.integers(1, 10**9), st.sampled_from(["reservation", "usage"]))
 def test_events_and_idle_are_the_bill(
     usages: list[dict[str, int]], weights: dict[str, str], cents: int, basis: Any

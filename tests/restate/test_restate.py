@@ -271,7 +271,7 @@ _steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(_steps)
 def test_there_and_back_nets_to_nothing(steps: list[tuple[str | None, Any]]) -> None:
     """Whatever was restated with whatever, in whatever order: after the undo all is as it was."""

@@ -34,7 +34,7 @@ EVENTS = ("a0", "a1", "a2")
 TENANTS = ("acme", "globex", "initech")
 Record = Observation | Control
 
-proving = settings(max_examples=60, deadline=None, database=None, derandomize=True)
+proving = settings(max_examples=60)
 
 
 class Close(NamedTuple):

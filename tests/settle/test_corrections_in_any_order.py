@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from corrections import RULES, corrected_journals, restated, restatements
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from journals import (
     FEBRUARY,
     GATEWAY,
@@ -31,10 +31,6 @@ from costspan.core.settle.ledger import Ledger
 
 proving = settings(
     max_examples=EXAMPLES // 2,
-    deadline=None,
-    database=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

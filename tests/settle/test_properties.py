@@ -11,7 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from journals import GATEWAY, POLICIES, Journal, journal_pairs, journals, opened, settled
 from msgspec.structs import astuple
@@ -29,10 +29,6 @@ EXAMPLES = int(os.environ.get("COSTSPAN_TEST_EXAMPLES", "300"))
 settle_module = sys.modules["costspan.core.settle.settle"]
 proving = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    derandomize="COSTSPAN_TEST_EXAMPLES" not in os.environ,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 

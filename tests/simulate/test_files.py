@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulator.computer import DATA, Computer
 from simulator.faults import Fault
@@ -78,10 +78,6 @@ class Caller:
 @settings(
     max_examples=60,
     stateful_step_count=40,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(st.lists(_calls, min_size=5, max_size=40))
 def test_they_do_what_the_system_does(calls: list[tuple[Any, ...]]) -> None:

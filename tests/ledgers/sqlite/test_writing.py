@@ -58,7 +58,7 @@ def test_sums_are_wider_than_any_integer_of_the_store(ledger: Ledger) -> None:
     assert roll_up.cost > 2**63
 
 
-@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(-(2**62), 2**62), st.integers(-9, 9)), max_size=8), st.data())
 def test_roll_ups_are_the_same_in_any_batching(
     amounts: list[tuple[int, int]], data: st.DataObject
