@@ -46,11 +46,17 @@ def rest() -> None:
 
 
 async def arest() -> None:
-    """Wait until LiteLLM has handed over all callbacks of this loop's calls."""
+    """Wait until LiteLLM has handed over all callbacks of this loop's calls, which ends then.
+
+    Its client of Anthropic's streams belongs to the process, with a session of one loop.
+    """
+    import litellm
+
     from costspan.adapters.litellm import flush
 
     collect()
     await flush()
+    await litellm.module_level_aclient.client._transport.aclose()  # pyright: ignore[reportPrivateUsage]  # nothing else closes it and lets it open anew
 
 
 def collect() -> None:

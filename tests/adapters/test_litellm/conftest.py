@@ -87,6 +87,7 @@ async def fresh_litellm() -> Any:
     litellm.num_retries = None
     await _leave_no_foreign_queue()
     await close_litellm_async_clients()
+    await litellm.module_level_aclient.client._transport.aclose()  # opens anew when it is asked
     for client in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
         if not inspect.iscoroutinefunction(close := getattr(client, "close", None)):
             close()
