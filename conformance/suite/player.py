@@ -38,6 +38,9 @@ from costspan.conformance.suite.threads import blocking, drive, driven
 WAIT_SECONDS = 60.0
 TURNS_MAX = 12
 
+_BROKEN = {"ConnectionError", "NetworkError", "ProtocolError", "ClientConnectionError"}
+"""What Python, httpx with httpcore, and aiohttp call a connection that broke."""
+
 
 class Played:
     """What came of a play, beside the books.
@@ -45,11 +48,13 @@ class Played:
     Attributes:
         problems: What the host did that the script did not ask for, in words.
         left: Cases whose reader left before the end: their usage need not have reached it.
+        lost: Connections to the provider that broke though the script did not ask for it, in words.
     """
 
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.left: set[str] = set()
+        self.lost: list[str] = []
 
 
 class Player:
@@ -164,7 +169,7 @@ class Player:
         if call.raises and error is None:
             self._problem(f"{call.label}: the host's exception never reached its caller")
         if not call.raises and error is not None and not _expected(call, error):
-            self._problem(f"{call.label}: the host raised {_told(error)}")
+            self._raised(call.label, error)
 
     async def _ask(self, ask: Ask, case: str) -> Reply:
         if not self._is_async:
@@ -219,7 +224,7 @@ class Player:
             else:
                 self._driver.run_agent(ask)
         except Exception as error:
-            self._problem(f"{agent.name}: the host raised {_told(error)}")
+            self._raised(agent.name, error)
 
     async def _loop(self, agent: Agent, prompt: str, who: Who) -> None:
         """The loop that a host without an agent framework writes by hand."""
@@ -316,6 +321,12 @@ class Player:
         else:
             self._driver.remote(step, there, lambda: drive(body()))
 
+    def _raised(self, label: str, error: BaseException) -> None:
+        """The host raised what the script did not ask for."""
+        if lost := _lost_connection(error):
+            self._played.lost.append(f"{self._tenant}: {label}: {lost}")
+        self._problem(f"{label}: the host raised {_told(error)}" + (f", of {lost}" if lost else ""))
+
     def _problem(self, text: str) -> None:
         self._played.problems.append(f"{self._tenant}: {text}")
 
@@ -328,6 +339,16 @@ def _expected(call: Call, error: BaseException) -> bool:
     """Whether the script itself asked for this: a cancelled task, a reader that left."""
     leaves = call.leave is not None and call.leave.how == "cancel"
     return isinstance(error, asyncio.CancelledError) and (call.cancel or call.hang_up or leaves)
+
+
+def _lost_connection(error: BaseException | None) -> str | None:
+    """What a client of HTTP, below the host, says of a connection that broke; not of a timeout."""
+    while error is not None:
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds & _BROKEN:
+            return f"{type(error).__module__}.{type(error).__name__}: {error}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _told(error: BaseException) -> str:

@@ -22,6 +22,22 @@ from costspan.core.drain import drain
 from costspan.core.journal import spool
 
 
+class LostConnection(Exception):
+    """The books of a play are wrong whose host lost a connection to the provider.
+
+    The script did not ask for it: they may be the right books of another play. Play it again.
+
+    Attributes:
+        lost: The connections, in words.
+        wrong: What is wrong, as text.
+    """
+
+    def __init__(self, lost: Sequence[str], wrong: str) -> None:
+        super().__init__(wrong)
+        self.lost = "; ".join(lost)
+        self.wrong = wrong
+
+
 def run(
     scenario: Scenario,
     mode: Mode,
@@ -39,6 +55,7 @@ def run(
         ledgers: What makes ledgers that what was recorded is settled in too.
 
     Raises:
+        LostConnection: if the books are wrong, and a connection broke that was not meant to.
         OtherBooks: if the books of one of these differ from those that are judged.
     """
     contract = folder / "contract.toml"
@@ -74,4 +91,9 @@ def run(
         wrong = judge(scenario, played, books, provider.truth[seen:], provider.bugs)
         settle_elsewhere(ledgers, settings, recorded, now_ns, books.ledger)
     kept = f"costspan report --ledger {folder / 'ledger.db'} --by owner,bucket,model"
-    return report(scenario, wrong, f"{driver.name} ({mode})", kept) if wrong else None
+    if not wrong:
+        return None
+    said = report(scenario, wrong, f"{driver.name} ({mode})", kept)
+    if played.lost:
+        raise LostConnection(played.lost, said)
+    return said

@@ -63,6 +63,40 @@ def test_a_known_failure_that_passes_is_no_known_failure(tmp_path: Path) -> None
     assert "Take it off the list." in said.stdout
 
 
+TORN = """left = {times}
+
+    def ask(self, ask):
+        reply = super().ask(ask)
+        if Mine.left:
+            Mine.left -= 1
+            try:
+                raise {error}
+            except Exception:
+                raise RuntimeError("what the host makes of it")
+        return reply
+
+import httpx"""
+
+
+@pytest.mark.parametrize(
+    ("times", "error", "passed"),
+    [
+        (1, 'httpx.ReadError("torn")', True),
+        (99, 'httpx.ReadError("torn")', False),
+        (1, 'httpx.ReadTimeout("late")', False),
+    ],
+)
+def test_a_host_that_loses_a_connection_plays_once_more_and_that_is_said(
+    tmp_path: Path, times: int, error: str, passed: bool
+) -> None:
+    said = mine(tmp_path, TORN.format(times=times, error=error), "-k", "C01-sync")
+    assert (said.returncode == 0) == passed, said.stdout
+    again = re.search(r"ReplayedWarning: played again.*: httpx.ReadError: torn", said.stdout)
+    assert (again is not None) == ("torn" in error)
+    if not passed:
+        assert "the host raised RuntimeError: what the host makes of it" in said.stdout
+
+
 @pytest.mark.parametrize(
     ("body", "why"),
     [
