@@ -18,6 +18,8 @@ from costspan.cli import main
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.privacy.erasure import erase
 from costspan.core.rebuild import copy_books
+from costspan.core.retention import prune, restore
+from costspan.core.settle.close import close_period
 from costspan.core.settle.ledger import open_url
 from costspan.core.verify import Problem, verify
 
@@ -86,6 +88,17 @@ def test_a_reader_reads_everything_but_persons_and_writes_nothing(roles: dict[st
             keep(ledger, call(5000))
         assert list(ledger.damaged()) == []
         assert not ledger.persons.is_readable()
+
+
+def test_a_settler_prunes_and_brings_back(roles: dict[str, str], tmp_path: Path) -> None:
+    with closing(open_url(roles[SETTLER], create=False)) as ledger:
+        close_period(ledger, "2026-05", "ann", "month's end", 2_000_000_000 * 10**9)
+        before = list(ledger.roll_ups())
+        pruned = prune(ledger, "2026-06", tmp_path, "ann", "space", now_ns=9)
+        assert pruned is not None
+        assert restore(ledger, tmp_path).observations == pruned.observations > 2000
+        assert list(ledger.roll_ups()) == before
+        assert [each for each in verify(ledger) if isinstance(each, Problem)] == []
 
 
 def test_an_auditor_verifies_as_reader_and_is_told_what_was_not_looked_at(
