@@ -6,6 +6,7 @@ drained again is a duplicate by its oid. Any process may drain any folder; one s
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -106,7 +107,7 @@ def drain_into(
 ) -> Drained:
     """As `drain`, into a ledger that is open already, wherever the settings say that one is."""
     done = Drained(ledger=ledger.url)
-    bring_policy(ledger, settings, timeout_seconds)
+    bring_policy(ledger, settings, timeout_seconds, files.time_ns())
     with _Batch(ledger, timeout_seconds, done, progress, files) as batch:
         for folder in folders or spool.folders_of(settings):
             batch.take_all(folder)
@@ -120,12 +121,14 @@ def drain_into(
     return done
 
 
-def bring_policy(ledger: Ledger, settings: Config, timeout_seconds: float) -> None:
-    """Add the policy record that the settings ask for, if they ask for another than is held."""
+def bring_policy(
+    ledger: Ledger, settings: Config, timeout_seconds: float, now_ns: int | None = None
+) -> None:
+    """Add what policy records the settings ask for, if they ask for another than is in force."""
+    now_ns = time.time_ns() if now_ns is None else now_ns
     with ledger.settling(timeout_seconds) as settlement:
-        proposed = policy.propose(settlement, settings)
-        if proposed is not None:
-            settle(settlement, [], [proposed])
+        if proposed := policy.propose(settlement, settings, now_ns):
+            settle(settlement, [], proposed)
 
 
 class _Claimed(msgspec.Struct):

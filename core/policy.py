@@ -6,6 +6,7 @@ that no upgrade and no edited file reprices history: that is what restating is f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from costspan.core.settle.settlement import Settlement
 
 _PUBLIC = (("genai-prices", "genai-prices"), ("litellm", "litellm"))
 """(name of plugin and book, distribution) of the public price lists, in order of precedence."""
+
+_CLOCKS_AGREE_NS = 300 * 10**9
+"""Machines whose clocks are kept agree to much less; it is what Kerberos allows between two."""
 
 
 def rules_of(settings: Config) -> RuleSet:
@@ -105,20 +109,23 @@ def public_books() -> list[PriceBook]:
     return list(books.values())
 
 
-def propose(settlement: Settlement, settings: Config) -> Policy | None:
-    """The policy to add so that the settings hold from now on; None if they hold already.
+def propose(settlement: Settlement, settings: Config, now_ns: int) -> list[Policy]:
+    """The policies to add so that the settings hold from now on; none if they hold already.
 
     Settings that say nothing about rules, prices or charges leave the ledger's own in force, except
-    that a newer version of a public price list is taken up.
+    that a newer version of a public price list is taken up. What starts after `now_ns` (ns UTC) is
+    of a machine whose clock ran ahead, and not in force: what these settings say was said after it,
+    so it holds there too, else the other would take force one day without anybody's doing.
     """
     held = settlement.policies()
     if not held:
         rules = rules_of(settings)
         books = [*contract_of(settings), *public_books()]
-        return _keep(settlement, rules, books, charges_of(settings), 0)
-    last = held[-1]
-    if settings.since_ns <= last.effective_from:
-        return None  # somebody's newer settings hold: two processes are not to take turns
+        return [_keep(settlement, rules, books, charges_of(settings), 0)]
+    last, ahead = _now_and_ahead(held, now_ns)
+    since_ns = min(settings.since_ns, now_ns)
+    if since_ns <= last.effective_from:
+        return []  # somebody's newer settings hold: two processes are not to take turns
     says_rules = settings.rules is not None or settings.profile is not None
     rules_sha256 = last.rules
     if says_rules:
@@ -144,10 +151,40 @@ def propose(settlement: Settlement, settings: Config) -> Policy | None:
         settlement.keep_charge_book(charges)
         charges_sha256 = charges.sha256
     books_now = (*contract, *lists)
-    if (rules_sha256, books_now, charges_sha256) == (last.rules, last.books, last.charges):
-        return None
+    wanted = (rules_sha256, books_now, charges_sha256)
     # From when the settings took force in this process, so that they decide its own events.
-    return Policy(rules_sha256, books_now, settings.since_ns, "settings", charges_sha256)
+    starts = [since_ns] if wanted != _parts(last) else []
+    if says_rules or settings.prices is not None or settings.charges is not None:
+        starts += [start for start, each in ahead.items() if wanted != _parts(each)]
+    return [Policy(rules_sha256, books_now, start, "settings", charges_sha256) for start in starts]
+
+
+def ahead_of_clock(policies: Sequence[Policy], now_ns: int) -> list[Policy]:
+    """Those that have not begun, and will change what is decided when they do.
+
+    Args:
+        policies: Of a ledger, oldest `effective_from` first.
+        now_ns: The time it is (ns UTC).
+    """
+    if not policies:
+        return []
+    now, ahead = _now_and_ahead(policies, now_ns)
+    return [each for each in ahead.values() if _parts(each) != _parts(now)]
+
+
+def _now_and_ahead(policies: Sequence[Policy], now_ns: int) -> tuple[Policy, dict[int, Policy]]:
+    """The policy in force, and those ahead by their start: of several, the one said last."""
+    begun, ahead = policies[0], dict[int, Policy]()
+    for each in policies[1:]:
+        if each.effective_from > now_ns + _CLOCKS_AGREE_NS:
+            ahead[each.effective_from] = each
+        else:
+            begun = each
+    return begun, ahead
+
+
+def _parts(policy: Policy) -> tuple[str, tuple[str, ...], str | None]:
+    return (policy.rules, policy.books, policy.charges)
 
 
 def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
+import msgspec
 from desk import Desk
 from doctor_desk import OK, change_books, findings_of
+
+from costspan.core.settle import settle
+from costspan.core.settle.ledger import open_url
 
 
 def test_clean_books(empty: Desk) -> None:
@@ -174,6 +179,18 @@ def test_policies_that_changed(empty: Desk) -> None:
     empty.run("drain", "--profile", "chargeback")
     note = findings_of(empty)["policy_changes"]
     assert (note["severity"], note["count"]) == ("note", 1)
+
+
+def test_a_policy_that_begins_when_a_wrong_clock_says(empty: Desk) -> None:
+    empty.run("drain")
+    with closing(open_url(f"sqlite:///{empty.ledger}", create=False)) as ledger:
+        [held] = ledger.reading().policies()
+        with ledger.settling(1) as settlement:
+            ahead = msgspec.structs.replace(held, books=(), effective_from=3_000_000_000 * 10**9)
+            settle(settlement, [], [ahead])
+    warned = findings_of(empty)["policy_ahead"]
+    assert warned["severity"] == "warning"
+    assert "from 2065-01-24" in warned["what"]
 
 
 def test_a_quick_look_takes_no_look_at_the_events(shop: Desk) -> None:

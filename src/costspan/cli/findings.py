@@ -11,8 +11,8 @@ from costspan.cli.intents import Intents
 from costspan.cli.moments import when
 from costspan.core.decide.decision import UNATTRIBUTED
 from costspan.core.join.precedence import SWEPT
-from costspan.core.journal.records import Policy
 from costspan.core.money import format_usd
+from costspan.core.policy import ahead_of_clock
 from costspan.core.read.books import Books
 from costspan.core.read.reasons import Reasons
 from costspan.core.settle.entries import Settled
@@ -113,11 +113,13 @@ def of_books(books: Books, now_ns: int, tell: Callable[[int], None]) -> Iterator
     yield from _of_capture(census)
 
 
-def of_ledger(ledger: Ledger, counts: Mapping[str, int], undrained: bool) -> Iterator[Finding]:
+def of_ledger(
+    ledger: Ledger, counts: Mapping[str, int], undrained: bool, now_ns: int
+) -> Iterator[Finding]:
     """Every finding that the ledger's own lists give, whatever its size."""
     yield from of_counters(ledger)
     yield from of_gaps(ledger, undrained)
-    yield from _of_policies(ledger)
+    yield from _of_policies(ledger, now_ns)
     texts: dict[str, tuple[Severity, str, str]] = {
         "conflict": (
             "error",
@@ -146,12 +148,20 @@ def of_ledger(ledger: Ledger, counts: Mapping[str, int], undrained: bool) -> Ite
             yield Finding(severity=severity, check=kind, count=counts[kind], what=what, do=do)
 
 
-def _of_policies(ledger: Ledger) -> Iterator[Finding]:
-    policies = sorted(
-        record.effective_from for record in ledger.controls() if isinstance(record, Policy)
-    )
+def _of_policies(ledger: Ledger, now_ns: int) -> Iterator[Finding]:
+    policies = ledger.reading().policies()
+    for each in ahead_of_clock(policies, now_ns):
+        yield Finding(
+            severity="warning",
+            check="policy_ahead",
+            count=1,
+            what=f"other rules or prices are to hold from {when(each.effective_from)} on: a machine"
+            " that drains has settings of its own, and a clock that runs ahead",
+            do="set its clock; then drain once where the settings are right (--prices, --rules,"
+            " --charges): they hold from then on, too",
+        )
     if len(policies) > 1:
-        since = ", ".join(when(effective_from) for effective_from in policies[1:][-4:])
+        since = ", ".join(when(each.effective_from) for each in policies[1:][-4:])
         yield Finding(
             severity="note",
             check="policy_changes",
