@@ -234,16 +234,12 @@ def main() -> None:
     def tell(text: str) -> None:
         print(f"  {text}", file=sys.stderr, flush=True)
 
-    server = PostgresServer(**SETTINGS)
-    try:
-        server.start()
+    with PostgresServer(**SETTINGS) as server:
         settings = settings_of(server)
         with tempfile.TemporaryDirectory() as scratch:
             found = [
                 measure(server, Path(scratch), prior, asked.attempts, tell) for prior in asked.prior
             ]
-    finally:
-        server.stop()
     if asked.json:
         print(json.dumps({"settings": settings, "found": found}))
         return

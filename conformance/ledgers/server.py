@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, Self
 
 import psycopg
 from psycopg import conninfo
@@ -49,6 +49,8 @@ class NoPrograms(LookupError):
 class PostgresServer:
     """A server and its folder; every database in it is a test's own.
 
+    It runs as long as a `with` block does, and is removed however that ends.
+
     Args:
         settings: Of the server, beside those that every test's has.
 
@@ -64,10 +66,11 @@ class PostgresServer:
     def __init__(self, **settings: str) -> None:
         self._settings = _SETTINGS | settings
         self._user = _user()
+        installed = self.programs or _installed()
         # The path of a socket may have 107 bytes: a test's own folder is often deeper.
         self.folder = Path(tempfile.mkdtemp(prefix="costspan-pg-"))
         self.folder.chmod(0o755)
-        self._bin = self.programs or self._reachable(_installed())
+        self._bin = self.programs or self._reachable(installed)
         self._data = self.folder / "data"
         self._data.mkdir(mode=0o700)
         if self._user is not None:
@@ -78,6 +81,17 @@ class PostgresServer:
         self._log: IO[bytes] = (self.folder / "log").open("ab")
         self._run("initdb", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync",
                   "-U", "postgres", "-D", str(self._data))  # fmt: skip
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @cached_property
     def version(self) -> int:

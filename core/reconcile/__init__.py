@@ -2,7 +2,7 @@
 
 from costspan.core.reconcile.adjust import adjustments
 from costspan.core.reconcile.authority import Authority, AuthorityError
-from costspan.core.reconcile.compare import Reconciliation, Total, reconcile
+from costspan.core.reconcile.compare import Reconciliation, reconcile
 from costspan.core.reconcile.review import (
     Reviewed,
     ReviewError,
@@ -11,6 +11,7 @@ from costspan.core.reconcile.review import (
     open_variances,
     reviewed,
 )
+from costspan.core.reconcile.totals import Total
 from costspan.core.reconcile.variance import Amounts, Cause, Evidence, Grain, Variance, plain
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""The books of a period beside its invoices: totals, variances, and their causes.
+"""The books of a period beside its invoices: variances, and their causes.
 
 Requests are compared first, then tokens, then money; what an invoice says beside usage is compared
 apart. Telemetry is not changed by an invoice, nor an invoice by telemetry: both are kept.
@@ -14,12 +14,14 @@ from costspan.core.invoices.invoice import Invoice
 from costspan.core.journal.records import FreePostings
 from costspan.core.reconcile import billed, causes
 from costspan.core.reconcile.authority import Authority, What
-from costspan.core.reconcile.billed import Apart, Bill, Billed, Document, LeftOut
+from costspan.core.reconcile.billed import Apart, Billed, Document, LeftOut
 from costspan.core.reconcile.case import Case
 from costspan.core.reconcile.grain import Shape
 from costspan.core.reconcile.naming import Models, Rows, prices_of
 from costspan.core.reconcile.recorded import Telemetry
+from costspan.core.reconcile.totals import Total, totals
 from costspan.core.reconcile.variance import (
+    HOME,
     KINDS,
     Amounts,
     Cause,
@@ -33,37 +35,6 @@ from costspan.core.settle.ledger import Ledger
 TOGETHER = "small differences together"
 """The item of a variance that is the sum of others: never add it to them."""
 _COMPARED: tuple[What, ...] = ("requests", "tokens", "money")
-_HOME = "USD"
-"""The currency of the books."""
-
-
-class Total(msgspec.Struct, frozen=True, kw_only=True):
-    """A provider's account in one period.
-
-    `ledger` is what the events say, `invoice` what the lines of usage do, in requests, tokens and
-    pico-USD; `adjusted` is what invoice adjustments already brought to the books. Requests and
-    tokens are None where no document says them; `has_money`: whether one says what is billed.
-    `apart` is category -> pico of `currency`.
-    """
-
-    provider: str
-    account: str
-    currency: str
-    has_money: bool
-    ledger: Amounts
-    invoice: Amounts
-    has_requests: bool
-    has_tokens: bool
-    adjusted: int
-    explained: int
-    apart: dict[str, int]
-    counts: str
-    """Whose total counts, by the rule: provider or ledger."""
-
-    @property
-    def difference(self) -> int:
-        """Invoice - ledger, in pico; nothing where no document bills anything."""
-        return self.invoice.money - self.ledger.money if self.has_money else 0
 
 
 class Reconciliation(msgspec.Struct, kw_only=True):
@@ -121,7 +92,7 @@ def reconcile(
         theirs, apart = billed.collect(ledger.invoices, found, shape.of_line)
         ours = shape.put(places, rows)
         billed_in = ((each.provider, each.invoice.currency) for each in found if each.is_money)
-        foreign = {name for name, currency in billed_in if currency not in (_HOME, "")}
+        foreign = {name for name, currency in billed_in if currency not in (HOME, "")}
         unbilled = {each.provider for each in found} - {
             each.provider for each in found if each.is_money
         }
@@ -158,7 +129,7 @@ def reconcile(
         documents=found,
         whole=whole,
         left_out=left_out,
-        totals=_totals(rule, cases, kept, bill, found, adjustments),
+        totals=totals(rule, cases, kept, bill, found, adjustments),
         variances=variances,
         cases=cases,
         foreign=foreign,
@@ -213,7 +184,7 @@ def _variances(period: str, rule: Authority, case: Case) -> Iterator[Variance]:
             what=what,
             ledger=ours[at],
             invoice=theirs[at],
-            currency=_HOME,
+            currency=HOME,
             is_over_threshold=rule.is_over(
                 what, grain.provider, grain.account, ours[at], theirs[at]
             ),
@@ -251,7 +222,7 @@ def _together(
             what="money",
             ledger=ours,
             invoice=theirs,
-            currency=_HOME,
+            currency=HOME,
             is_over_threshold=True,
             causes=tuple(
                 Cause(kind, amount, KINDS[kind]) for kind, amount in sums.items() if amount
@@ -305,54 +276,3 @@ def _foreign(
             is_over_threshold=True,
             causes=(Cause("currency", amount, text),) if amount else (),
         )
-
-
-def _totals(
-    rule: Authority,
-    cases: Iterable[Case],
-    apart: Mapping[tuple[str, str, str, str, str], Apart],
-    bill: Bill,
-    found: Iterable[Document],
-    adjustments: Iterable[FreePostings],
-) -> list[Total]:
-    sums: dict[tuple[str, str], list[Amounts]] = {}
-    for case in cases:
-        each = sums.setdefault((case.grain.provider, case.grain.account), [Amounts()] * 3)
-        each[0] = each[0].plus(case.recorded.amounts if case.recorded else Amounts())
-        each[1] = each[1].plus(case.billed.amounts if case.billed else Amounts())
-        for finding in case.findings:
-            each[2] = each[2].plus(finding.amounts)
-    beside: dict[tuple[str, str], dict[str, int]] = {}
-    for (category, provider, account, _, _), amount in apart.items():
-        key = (provider, account) if (provider, account) in sums else (provider, "")
-        sums.setdefault(key, [Amounts()] * 3)
-        categories = beside.setdefault(key, {})
-        categories[category] = categories.get(category, 0) + amount.amount
-    currency = {each.provider: each.invoice.currency for each in found if each.invoice.currency}
-    return [
-        Total(
-            provider=provider,
-            account=account,
-            currency=currency.get(provider, _HOME),
-            has_money=any(each.provider == provider and each.is_money for each in found),
-            ledger=ours,
-            invoice=theirs,
-            has_requests=provider in bill.has_requests,
-            has_tokens=provider in bill.has_tokens,
-            adjusted=adjusted(adjustments, provider, account),
-            explained=explained.money,
-            apart=beside.get((provider, account), {}),
-            counts=rule.rule(provider, account).totals,
-        )
-        for (provider, account), (ours, theirs, explained) in sorted(sums.items())
-    ]
-
-
-def adjusted(adjustments: Iterable[FreePostings], provider: str, account: str) -> int:
-    """What invoice adjustments brought to the books of an account so far (pico-USD)."""
-    return sum(
-        line.cost
-        for each in adjustments
-        if (each.about.get("provider"), each.about.get("grain_account")) == (provider, account)
-        for line in each.lines
-    )

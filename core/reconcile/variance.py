@@ -10,6 +10,9 @@ import msgspec
 
 from costspan.core.money import format_usd
 
+HOME: Final = "USD"
+"""The currency of the books."""
+
 EVIDENCE_MAX: Final = 10
 """So many events, or lines of an invoice, are named; the rest are counted."""
 

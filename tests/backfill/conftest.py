@@ -46,12 +46,7 @@ def rows() -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Any]:
     """A PostgreSQL server of our own."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
     from postgres_server import PostgresServer
 
-    found = PostgresServer()
-    try:
-        found.start()
+    with PostgresServer() as found:
         yield found
-    finally:
-        found.stop()

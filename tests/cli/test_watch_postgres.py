@@ -68,15 +68,10 @@ class Writer:
 @pytest.fixture(scope="module")
 def server() -> Iterator[object]:
     """A server of this file's own: it is killed here."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
     from postgres_server import PostgresServer
 
-    found = PostgresServer()
-    try:
-        found.start()
+    with PostgresServer() as found:
         yield found
-    finally:
-        found.stop()
 
 
 def test_a_server_that_goes_away_costs_nothing_but_disk(

@@ -20,15 +20,10 @@ from deployed import Deployed  # noqa: E402  # found in the folder above
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[object]:
     """A server that runs as long as the tests do."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
     from postgres_server import PostgresServer
 
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

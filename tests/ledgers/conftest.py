@@ -18,15 +18,10 @@ for name in ("verify", "settle", "ledgers"):
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[object]:
     """A server that runs as long as the tests do; one that was killed is started again."""
-    pytest.importorskip("psycopg", reason="psycopg is not installed")
     from postgres_server import PostgresServer
 
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

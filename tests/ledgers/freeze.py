@@ -63,9 +63,7 @@ def answers(ledger: Ledger) -> dict[str, Any]:
 
 def of_postgres(folder: Path) -> tuple[str, dict[str, Any]]:
     """(statements, answers) of a ledger in the schema `costspan`."""
-    server = PostgresServer()
-    try:
-        server.start()
+    with PostgresServer() as server:
         url = server.database()
         with closing(full(url)) as ledger:  # type: ignore[arg-type]
             said = answers(ledger)
@@ -74,8 +72,6 @@ def of_postgres(folder: Path) -> tuple[str, dict[str, Any]]:
             "--no-privileges", "--no-comments", "--schema=costspan", url,
         ]  # fmt: skip
         dumped = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    finally:
-        server.stop()
     return "\n".join(_portable(dumped)), said
 
 

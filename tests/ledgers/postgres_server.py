@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("psycopg", reason="psycopg is not installed")
+
 from costspan.conformance.ledgers import server
 
 
 class PostgresServer(server.PostgresServer):
-    """A server; where none is installed, what needs one is skipped."""
+    """A server; where none is installed, or no psycopg, what needs one is skipped."""
 
     def __init__(self, **settings: str) -> None:
         try:

@@ -78,17 +78,13 @@ class TlsServer(PostgresServer):
 def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     if not WITH_TLS:
         pytest.skip("no PostgreSQL with TLS is installed; COSTSPAN_POSTGRES_BIN names one's bin")
-    found = TlsServer(tmp_path_factory.mktemp("authority"))
-    try:
-        found.start()
+    with TlsServer(tmp_path_factory.mktemp("authority")) as found:
         with psycopg.connect(found.url("postgres"), autocommit=True) as connection:
             for role in ("costspan_cert", "costspan_password"):
                 connection.execute(f"CREATE ROLE {role} LOGIN SUPERUSER".encode())
             quoted = psycopg.sql.quote(PASSWORD)
             connection.execute(f"ALTER ROLE costspan_password PASSWORD {quoted}".encode())
         yield found
-    finally:
-        found.stop()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ledgers"))
 
-from postgres_server import PostgresServer  # found in the folder above
+from postgres_server import PostgresServer as PostgresServer  # found in the folder above
 from readable import readable
 
 CONNECT_SECONDS = 2
@@ -158,9 +158,5 @@ def _alter(url: str, what: str) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
     """A server of this file's own: it is killed here."""
-    found = PostgresServer()
-    try:
-        found.start()
+    with PostgresServer() as found:
         yield found
-    finally:
-        found.stop()

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from costspan.core.journal.frames import read_frames
 from costspan.core.journal.records import Counts
 from costspan.core.schema import Observation
-from simulator.checks import check, check_order, check_rebuild, check_refuses_changes
+from simulator.checks import check, check_refuses_changes
 from simulator.disk import Inode
 from simulator.hosts import Host
+from simulator.rebuilt import check_order, check_rebuild
 from simulator.recording import BESIDE, SPOOL, Recording
 from simulator.work import HOUR_NS
 
