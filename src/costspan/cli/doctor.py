@@ -183,7 +183,7 @@ class _Examined:
         self._counters = dict(counters_of(ledger.controls()))
         self.counts = ledger.counts()
         self.writers = writers_of(ledger, self.spools)
-        yield from of_ledger(ledger, self.counts, self._has_records())
+        yield from of_ledger(ledger, self.counts, self._has_records(), self.now_ns)
 
     def _of_events(self) -> Iterator[Finding]:
         if self._books is not None:
