@@ -119,6 +119,15 @@ class Sidecar:
         self.said += self._process.stderr
         return self._process.wait()
 
+    def end_asked_again(self) -> int:
+        """Ask it to end for as long as it has not; the exit code."""
+        while self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            time.sleep(_POLL_SECONDS)
+        assert self._process.stderr is not None
+        self.said += self._process.stderr
+        return self._process.returncode
+
     def get(self, path: str, method: str = "GET") -> Page:
         connection = http.client.HTTPConnection(self.address, timeout=WAIT_SECONDS)
         try:

@@ -100,6 +100,19 @@ def test_it_ends_after_the_batch_under_way(empty: Desk) -> None:
     assert empty.run("report", "--json").json["totals"]["cost"] == "2000.000000000000"
 
 
+def test_asked_again_and_again_it_ends_as_if_asked_once(empty: Desk) -> None:
+    """A group is told by its shell and by its parent; `timeout` tells the child and the group."""
+    with Sidecar() as sidecar:
+        assert sidecar.end_asked_again() == 0
+    assert sidecar.said[-1].startswith("ends: ") or " ends: " in sidecar.said[-1]
+
+
+def test_a_folder_whose_name_is_no_text_is_one_label(empty: Desk, tmp_path: Path) -> None:
+    (odd := tmp_path / os.fsdecode(b'bad\xff\n"')).mkdir()
+    with Sidecar("--spool", odd) as sidecar:
+        assert sidecar.value("spool_segments", folder=f'{tmp_path}/bad\\udcff\n"') == 0
+
+
 @pytest.mark.parametrize(("options", "left"), [((), 1), (("--last-drain",), 0)])
 def test_a_last_drain_for_a_spool_that_goes(
     empty: Desk, options: tuple[str, ...], left: int

@@ -51,8 +51,9 @@ def _labels(labels: Mapping[str, str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    """A label's value: nobody's name ends a line or a label."""
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    """A label's value: nobody's name ends a line or a label, and bytes of no text are shown."""
+    text = value.encode("utf-8", "backslashreplace").decode()
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _one(value: int | str | None) -> list[Sample]:

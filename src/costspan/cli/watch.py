@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -59,9 +59,7 @@ def watch(settings: Config, given: Sequence[Path], plan: Plan) -> int:
         if plan.listen is not None:
             url = stack.enter_context(serving(plan.listen, watcher.pages()))
             _say(f"listens on {url}")
-        try:
-            watcher.until(stop)
-        except _GivenUp:
+        if not stop.sees_through(watcher.until):
             _say("does not wait for the ledger any longer; the records wait in the spool")
     totals = watcher.watched.totals()
     settled = counted(totals.settled.observations, "new observation")
@@ -79,11 +77,12 @@ class _GivenUp(BaseException):
 class Stop:
     """Whether a signal asked to end. What is under way is given up if it does not move for long.
 
-    A second signal gives it up at once.
+    A second signal gives it up at once. Where nothing is waited for any more, one changes nothing.
     """
 
     def __init__(self) -> None:
         self.is_asked = False
+        self._is_waited_for = False
         # A handler may come in the middle of anything: it may write a byte, and take no lock.
         self._read, self._write = os.pipe()
 
@@ -100,19 +99,33 @@ class Stop:
     ) -> None:
         self.end_grace()
         for number, former in self._former.items():
-            signal.signal(number, former)
+            # Who was asked ends now: of a group, or by `timeout`, it is often asked twice.
+            signal.signal(number, signal.SIG_IGN if self.is_asked else former)
         os.close(self._read)
         os.close(self._write)
 
+    def sees_through(self, work: Callable[[Stop], None]) -> bool:
+        """Do it; False if it was given up."""
+        try:
+            self._is_waited_for = True
+            work(self)
+            self._is_waited_for = False
+        except _GivenUp:
+            return False
+        return True
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.is_asked:
-            raise _GivenUp
+            self._give_up(number, frame)
+            return
         self.is_asked = True
         os.write(self._write, b"\0")
         self.begin_grace()
 
     def _give_up(self, number: int, frame: FrameType | None) -> None:
-        raise _GivenUp
+        if self._is_waited_for:
+            self._is_waited_for = False
+            raise _GivenUp
 
     def begin_grace(self) -> None:
         """Wait for no longer than this from now on."""
