@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.ledger_urls import ENCODED, joined, pieces_of, secrets_of, shown_url, split_url
+from costspan.plugins.ledgers.postgres.service import words_of_service
 
 _SCHEMA = "costspan"
 REBUILDING = "_rebuilding"
@@ -64,10 +65,12 @@ class Place:
         """
         try:
             said = conninfo_to_dict(self.conninfo)
-            if "service" not in said and "PGSERVICE" not in os.environ:  # what it says counts more
-                timeout = os.environ.get("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
-                said = {"connect_timeout": timeout, **_KEPT_ALIVE, **said}
-            return {"fallback_application_name": "costspan", **said, "client_encoding": "UTF8"}
+            timeout = os.environ.get("PGCONNECT_TIMEOUT", _CONNECT_SECONDS)
+            ours = {"connect_timeout": timeout, **_KEPT_ALIVE}
+            for word in words_of_service(said):
+                ours.pop(word, None)
+            said = {"fallback_application_name": "costspan", **ours, **said}
+            return {**said, "client_encoding": "UTF8"}
         except (psycopg.Error, UnicodeError):
             known = {each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults()}
             unknown = [name for _, name, _ in self._pieces if name not in known | {"ssl"}]
