@@ -6,7 +6,7 @@ that no upgrade and no edited file reprices history: that is what restating is f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -113,9 +113,12 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> list[Polic
     """The policies to add so that the settings hold from now on; none if they hold already.
 
     Settings that say nothing about rules, prices or charges leave the ledger's own in force, except
-    that a newer version of a public price list is taken up. What starts after `now_ns` (ns UTC) is
-    of a machine whose clock ran ahead, and not in force: what these settings say was said after it,
-    so it holds there too, else the other would take force one day without anybody's doing.
+    that a newer version of a public price list is taken up; a list that is not installed here, or
+    is older here, stays as it is.
+
+    What starts after `now_ns` (ns UTC) is of a machine whose clock ran ahead, and not in force:
+    what these settings say was said after it, so it holds there too, else the other would take
+    force one day without anybody's doing.
     """
     held = settlement.policies()
     if not held:
@@ -140,17 +143,17 @@ def propose(settlement: Settlement, settings: Config, now_ns: int) -> list[Polic
         for book in contract_of(settings):
             settlement.keep_price_book(book)
             contract.append(book.sha256)
-    lists = [sha for sha in last.books if known[sha][0] in public]
-    if _is_newer_installed([known[sha] for sha in lists]):
-        lists = list[str]()
+    lists = {known[sha][0]: sha for sha in last.books if known[sha][0] in public}
+    if newer := _newer_installed({name: known[sha][1] for name, sha in lists.items()}):
         for book in public_books():
-            settlement.keep_price_book(book)
-            lists.append(book.sha256)
+            if book.id in newer:
+                settlement.keep_price_book(book)
+                lists[book.id] = book.sha256
     charges_sha256 = last.charges
     if (charges := charges_of(settings)) is not None:
         settlement.keep_charge_book(charges)
         charges_sha256 = charges.sha256
-    books_now = (*contract, *lists)
+    books_now = (*contract, *(lists[name] for name, _ in _PUBLIC if name in lists))
     wanted = (rules_sha256, books_now, charges_sha256)
     # From when the settings took force in this process, so that they decide its own events.
     starts = [since_ns] if wanted != _parts(last) else []
@@ -187,17 +190,21 @@ def _parts(policy: Policy) -> tuple[str, tuple[str, ...], str | None]:
     return (policy.rules, policy.books, policy.charges)
 
 
-def _is_newer_installed(held: list[tuple[str, str | None]]) -> bool:
-    versions = dict(held)
+def _newer_installed(held: Mapping[str, str | None]) -> set[str]:
+    """The public lists that are newer here than those held, or not held at all.
+
+    Each for itself: machines that drain into one ledger need not have the same ones.
+    """
+    newer = set[str]()
     for name, distribution in _PUBLIC:
         try:
             installed = version(distribution)
         except PackageNotFoundError:
             continue
-        kept = versions.get(name)
+        kept = held.get(name)
         if kept is None or _order(installed) > _order(kept):
-            return True
-    return False
+            newer.add(name)
+    return newer
 
 
 def _order(release: str) -> tuple[int, ...]:
