@@ -116,7 +116,7 @@ def _of_drains(watched: Watched) -> Iterator[Metric]:
     settled = totals.settled
     for name, text, value in (
         ("drains_total", "Drains that succeeded.", totals.drains),
-        ("segments_drained_total", "Segments drained.", totals.segments),
+        ("segments_drained_total", "Segments read; one that stays is read again.", totals.segments),
         ("records_settled_total", "Records new to the ledger.", settled.observations),
         ("records_duplicate_total", "Records that the ledger had.", settled.duplicates),
         ("records_conflict_total", "Records that came with two contents.", settled.conflicts),
