@@ -13,6 +13,7 @@ import pytest
 from everything import everything
 from full_books import call, full, keep
 from postgres_server import PostgresServer
+from psycopg.conninfo import conninfo_to_dict
 
 from costspan.cli import main
 from costspan.core.ledger_errors import LedgerError
@@ -25,6 +26,8 @@ from costspan.core.verify import Problem, verify
 
 PAGE = Path(__file__).parents[2] / "docs" / "postgres.md"
 OWNER, SETTLER, READER = ("costspan_owner", "costspan_settler", "costspan_reader")
+ADMINISTRATOR = "administrator"
+"""As a cloud's: it owns the database and may create roles, and is no superuser."""
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +35,11 @@ def roles(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     """Role -> the URL it connects by, of a ledger that was set up as the page says."""
     administrator, owner, *_ = re.findall(r"```sql\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     url = postgres.database()
-    urls = {role: url.replace("postgres@", f"{role}@", 1) for role in (OWNER, SETTLER, READER)}
-    run(url, administrator)
+    roles = (ADMINISTRATOR, OWNER, SETTLER, READER)
+    urls = {role: url.replace("postgres@", f"{role}@", 1) for role in roles}
+    run(url, f"CREATE ROLE {ADMINISTRATOR} LOGIN CREATEROLE")
+    run(url, f"ALTER DATABASE {conninfo_to_dict(url)['dbname']} OWNER TO {ADMINISTRATOR}")
+    run(urls[ADMINISTRATOR], administrator)
     with closing(open_url(urls[OWNER], create=True)):
         pass
     run(urls[OWNER], owner)
