@@ -58,7 +58,7 @@ def test_each_method_by_hand() -> None:
     for method, by in weights.items():
         assert scores[method] == score(allocate(10 * PICO, by), truth), method  # type: ignore[index]
     best = found.tried[0]
-    assert (best.method, best.score and best.score.wape) == ("tokens", 0)
+    assert (best.method, best.score and best.score.wape) == ("tokens", Fraction(0))
     wapes = [each.score.wape for each in found.tried if each.score]
     assert wapes == sorted(wapes)
     assert set(scores) == set(PROXIES)

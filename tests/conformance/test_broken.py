@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -20,7 +21,7 @@ SCENARIOS = {scenario.id: scenario for scenario in shipped()}
 def named(test: str) -> tuple[Scenario, Mode]:
     scenario, _, mode = test.partition("-")
     assert mode in ("sync", "async")
-    return SCENARIOS[scenario], mode
+    return SCENARIOS[scenario], cast("Mode", mode)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import re
 from importlib.resources import files
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # no stubs among what the checks install
 import pytest
 
 from costspan.conformance.suite.checks import checksums, manifest

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 import httpx
 from langchain.agents import create_agent
@@ -29,7 +30,7 @@ def work(tenant: str, gateway: str) -> None:
     """What one tenant asks for."""
     signer = call_signer(proxy_keys(), AUDIENCE, (gateway,))
     http = httpx.Client(event_hooks={"request": [signer]}, verify=NO_TLS)
-    place = {
+    place: dict[str, Any] = {
         "base_url": f"{gateway}/v1", "api_key": api_key(tenant), "http_client": http,
         "max_retries": 0,
     }  # fmt: skip

@@ -171,9 +171,9 @@ def test_a_corrupt_spool_file_keeps_its_good_records_and_its_rest(folder: Path) 
 
 
 def test_the_hosts_own_exception_passes_unchanged(provider: LoopbackProvider, folder: Path) -> None:
-    import litellm
+    from litellm.exceptions import RateLimitError
 
-    with costspan.attribute("acme"), pytest.raises(litellm.RateLimitError):
+    with costspan.attribute("acme"), pytest.raises(RateLimitError):
         ask(provider, "[[status=429]] hello")
     (event,) = settled()
     assert (event["outcome"], event["cost"]) == ("failed", "0.000000000000")

@@ -28,11 +28,12 @@ class LiteLLM:
 
     def __init__(self, url: str) -> None:
         import litellm
+        from litellm.router import Router
 
         costspan.install("litellm")
         self._litellm = litellm
         self._at: dict[str, Any] = {"api_base": url, "api_key": "loopback"}
-        self._router: Any = litellm.Router(
+        self._router: Any = Router(
             model_list=[
                 {"model_name": m, "litellm_params": {"model": f"openai/{m}", **self._at}}
                 for m in ("gpt-4o", "gpt-4o-mini")
@@ -65,11 +66,14 @@ class LangChain:
 
     def __init__(self, url: str) -> None:
         from langchain_openai import ChatOpenAI
+        from pydantic import SecretStr
 
         costspan.install("langchain")
 
         def model(name: str) -> Any:
-            return ChatOpenAI(model=name, base_url=url, api_key="loopback", max_retries=1)
+            return ChatOpenAI(
+                model=name, base_url=url, api_key=SecretStr("loopback"), max_retries=1
+            )
 
         self._models = {name: model(name) for name in ("gpt-4o", "gpt-4o-mini")}
         self._falling = self._models["gpt-4o"].with_fallbacks([self._models["gpt-4o-mini"]])

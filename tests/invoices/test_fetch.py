@@ -86,7 +86,7 @@ EMPTY = openai_page({})
 
 
 def ask(read: Callable[..., Any], server: Server, **facts: Any) -> list[Any]:
-    return read(None, "openai", period=MONTH, base_url=server.url, **facts)
+    return list(read(None, "openai", period=MONTH, base_url=server.url, **facts))
 
 
 # -- the loopback provider
@@ -157,7 +157,7 @@ def test_small_pages_of_the_reports_come_to_the_same(played: LoopbackProvider) -
             played.url, "ANTHROPIC_ADMIN_KEY", "x-api-key", "", {"anthropic-version": "x"}
         )
         query = {"starting_at": "2026-11-01T00:00:00Z", "ending_at": "2026-11-22T00:00:00Z"}
-        grouped = {"limit": limit, "group_by[]": ["workspace_id"]}
+        grouped: fetch.Query = {"limit": limit, "group_by[]": ["workspace_id"]}
         found = [json.loads(each) for each in api.pages(path, {**query, **grouped})]
         api.close()
         assert [page["has_more"] for page in found] == [True] * (len(found) - 1) + [False]
@@ -181,7 +181,9 @@ def test_small_pages_of_the_reports_come_to_the_same(played: LoopbackProvider) -
         (MESSAGES, "?starting_at=2026-11-01T00:00:00Z&bucket_width=1h&limit=168", 200),
     ],
 )
-def test_the_loopback_reports_refuse_what_the_api_refuses(path, query, status) -> None:
+def test_the_loopback_reports_refuse_what_the_api_refuses(
+    path: str, query: str, status: int
+) -> None:
     head = {"x-api-key": "k", "anthropic-version": "2023-06-01"}
     with LoopbackProvider() as provider:
         assert httpx.get(provider.url + path + query, headers=head).status_code == status

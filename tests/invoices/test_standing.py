@@ -67,7 +67,7 @@ def test_an_account_that_the_correction_lacks_is_emptied(read: Read, store: Invo
 
 @pytest.mark.parametrize("first", [{"A": 4}, {"A": 4, "B": 3}])
 def test_a_document_of_other_accounts_stands_beside_it(
-    read: Read, store: InvoiceStore, first: dict[str, int]
+    read: Read, store: InvoiceStore, first: dict[str, Any]
 ) -> None:
     """A file for each account is usual; what stays is said."""
     bring = importing(read)

@@ -35,7 +35,12 @@ def kept(ledger: SqliteLedger) -> SqliteInvoices:
 
 
 def invoice(raw: bytes, **facts: Any) -> Invoice:
-    told = {"source": "openai", "provider": "openai", "account": "", "period": "2026-11"}
+    told: dict[str, Any] = {
+        "source": "openai",
+        "provider": "openai",
+        "account": "",
+        "period": "2026-11",
+    }
     told |= {"version": 0, "imported_at": 7, "by": "mia", "currency": "USD"}
     return Invoice(**{"id": sha256(raw).hexdigest(), **told, "is_provisional": False, **facts})
 

@@ -17,7 +17,7 @@ from costspan.core.prices.tables import ContractError
 
 
 def entry(tenant: str | None = "acme", **fields: Any) -> ChargeEntry:
-    said = {} if {"factor", "fixed", "rates"} & fields.keys() else {"factor": "1"}
+    said: dict[str, Any] = {} if {"factor", "fixed", "rates"} & fields.keys() else {"factor": "1"}
     return ChargeEntry(book="b", tenant=tenant, **said, **fields)
 
 
@@ -59,6 +59,7 @@ def test_an_entry_says_one_thing_exactly() -> None:
     assert (terms.fixed, terms.factor, terms.match) == (Fraction(PICO, 100), None, None)
     assert of_any.match is not None
     assert of_any.match.cost({"input": 3}) == 3_000_000
+    fields: dict[str, Any]
     for fields in (
         {"factor": "1", "fixed": "1"},
         {"factor": "1", "rates": {"input": "1"}},

@@ -49,7 +49,7 @@ def books_of(ledger: Ledger) -> Any:
 
 def test_journal_and_events_hold_pseudonyms_and_the_side_table_the_person(tmp_path: Path) -> None:
     with closing(shelf(tmp_path / "l.db")) as ledger:
-        claims = {"client_claims": {"end_user": ANN, "tags": ["x"]}}
+        claims: dict[str, Any] = {"client_claims": {"end_user": ANN, "tags": ["x"]}}
         keep(ledger, call(1, user=ANN), call(2, user=ANN, **claims), call(3, user=BOB), call(4))
         pseudonym = ledger.persons.pseudonym_of(ANN)
         assert pseudonym is not None

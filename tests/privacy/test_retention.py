@@ -215,8 +215,8 @@ def test_late_evidence_about_an_archived_event_waits_and_posts_once(tmp_path: Pa
 
 
 def test_an_assignment_and_a_restatement_need_no_observation(tmp_path: Path) -> None:
-    hand = {"by": "ann", "reason": "why", "recorded_at": 9}
-    said = [
+    hand: dict[str, Any] = {"by": "ann", "reason": "why", "recorded_at": 9}
+    said: list[Assignment | Restatement] = [
         Assignment("a000001", "globex", **hand),
         Restatement(None, "2026-11", None, None, **hand),
     ]

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,18 @@ class Writer:
         self._recorder.rotate()
 
 
+def says(each: Sidecar, metric: str, value: int) -> Callable[[], bool]:
+    return lambda: each.value(metric) == value
+
+
+def is_well(each: Sidecar) -> Callable[[], bool]:
+    return lambda: each.get("/health").status == 200
+
+
+def was_told_busy(each: Sidecar) -> Callable[[], bool]:
+    return lambda: bool(each.value("drain_failures_total", type="LedgerBusy"))
+
+
 def events(url: str) -> int | None:
     """How many the ledger has; None if there is none yet."""
     with suppress(LedgerMissing), closing(open_url(url, create=False)) as ledger:
@@ -119,8 +131,8 @@ def test_two_spools_and_two_sidecars_on_one_of_them(
         until(lambda: not (spool.segments(one) or spool.segments(two)), "the disk given back")
         pages = [each.metrics() for each in running]
         for each, folder in zip(running, folders, strict=True):
-            each.until(lambda each=each: each.get("/health").status == 200)
-            each.until(lambda each=each: each.value("events_open") == 0)
+            each.until(is_well(each))
+            each.until(says(each, "events_open", 0))
             assert each.value("spool_segments", folder=str(folder)) == 0
         # What a killed one settled and did not tell is in nobody's count: no more than there is.
         settled = [page["costspan_records_settled_total"][frozenset()] for page in pages]
@@ -151,14 +163,14 @@ def test_they_wait_for_the_one_that_settles(url: str, tmp_path: Path) -> None:
             for name in ("one", "two")
         ]
         for each in running:
-            each.until(lambda each=each: each.value("ledger_up") == 1)
+            each.until(says(each, "ledger_up", 1))
         with psycopg.connect(url) as settler, psycopg.connect(url, autocommit=True) as looks:
             settler.execute(lease("costspan").encode())
             for writer in writers:
                 writer.record(CALLS)
             until(lambda: looks.execute(LEASE_WAITERS).fetchone() == (2,), "both to wait")
             for each in running:
-                each.until(lambda each=each: each.value("drain_failures_total", type="LedgerBusy"))
+                each.until(was_told_busy(each))
                 assert each.value("ledger_up") == 1
                 assert each.get("/health").status == 200
             assert running[1].end() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compared import CALL, causes, found
@@ -114,7 +115,7 @@ def test_three_retries_that_nobody_saw(books: Ledger) -> None:
 
 
 def test_an_open_call_and_a_stream_cut_short_share_what_cannot_be_told_apart(books: Ledger) -> None:
-    cut = {"usage": None, "usage_source": "missing", "provider_result": "unknown"}
+    cut: dict[str, Any] = {"usage": None, "usage_source": "missing", "provider_result": "unknown"}
     opened = {**cut, "phase": "start", "provider_result": None, "usage_source": None}
     keep(books, call(1), call(2, **cut), call(3, **opened, ended_at=None, executed_model="gpt-4o"))
     bill(books, call_lines(calls=3))
@@ -162,7 +163,7 @@ def test_days_counted_in_another_time_zone_cancel_out_over_the_run(books: Ledger
 
 
 def test_calls_that_crossed_midnight_are_told_from_what_else_is_missing(books: Ledger) -> None:
-    late = {"ended_at": call(0, "2026-03-06").started_at}
+    late: dict[str, Any] = {"ended_at": call(0, "2026-03-06").started_at}
     keep(books, call(1, **late), call(2, "2026-03-06"))
     bill(books, call_lines("2026-03-06", calls=3))
     bill(books, requests({"2026-03-06": 3}), source="csv-usage", currency="")
@@ -195,7 +196,7 @@ def test_another_price_and_more_calls_are_told_apart(books: Ledger) -> None:
 
 
 def test_a_refused_request_is_never_what_an_unseen_one_is(books: Ledger) -> None:
-    refused = {"provider_billed": False, "provider_result": "failed", "usage": None}
+    refused: dict[str, Any] = {"provider_billed": False, "provider_result": "failed", "usage": None}
     keep(books, call(1), call(2, **refused))
     bill(books, call_lines(calls=2))
     bill(books, requests({"2026-03-05": 2}), source="csv-usage", currency="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from compared import CALL, STRICT, causes, found
@@ -51,7 +52,11 @@ def test_another_currency_is_said_and_never_subtracted(books: Ledger) -> None:
 
 
 def test_a_batch_counts_on_the_day_it_was_completed(books: Ledger) -> None:
-    batch = {"cause": "batch", "tier": "batch", "usage": {"input": 3000, "output": 300}}
+    batch: dict[str, Any] = {
+        "cause": "batch",
+        "tier": "batch",
+        "usage": {"input": 3000, "output": 300},
+    }
     done = call(0, "2026-03-06").started_at
     keep(books, call(1, **batch, ended_at=done, members={"acme": 3300}))
     lines = [line("2026-03-06", "input", 3000, 3750 * 10**6, tier="batch")]

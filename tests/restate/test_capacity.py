@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from costspan.core.restate import restate_capacity as restated
 from costspan.core.settle.ledger import Ledger, open_url
 
 PERIOD = "2026-11"
-LLAMA = {"executed_model": "llama", "provider": "vllm", "flat_cost": None}
+LLAMA: dict[str, Any] = {"executed_model": "llama", "provider": "vllm", "flat_cost": None}
 IDLE = ("@platform", "adjustment", PERIOD)
 LATER = 2**62
+THOUSAND = Fraction(1000)
 
 
 def bill(**said: Any) -> Capacity:
@@ -79,7 +81,12 @@ def test_a_reservation_is_all_somebodys(ledger: Ledger) -> None:
     done = run(ledger)
     (model,) = done.models
     # 1000 + 3 x 1000 + 4000 weighted tokens: 12.5 USD a thousand.
-    assert (model.tokens, model.rate, model.idle, model.used) == (8000, "12500", 0, 100 * PICO)
+    assert (model.tokens, model.rate, model.idle, model.used) == (
+        8 * THOUSAND,
+        "12500",
+        0,
+        100 * PICO,
+    )
     now = nets(ledger)
     assert now["globex", "direct", PERIOD] == (50 * PICO, 50 * PICO)
     assert now["acme", "direct", PERIOD][0] == 50 * PICO + PICO  # and a flat dollar
@@ -156,7 +163,7 @@ def test_what_has_another_cost_is_not_spread_over(ledger: Ledger) -> None:
         call(6, **LLAMA, usage={"input": 8000}, provider_billed=False, provider_result="failed"),
     )
     (model,) = run(ledger).models
-    assert (model.tokens, model.used, model.idle) == (8000, 100 * PICO, 0)
+    assert (model.tokens, model.used, model.idle) == (8 * THOUSAND, 100 * PICO, 0)
 
 
 def test_two_models_each_by_its_own_bill(ledger: Ledger) -> None:
@@ -202,7 +209,7 @@ def test_tokens_that_an_earlier_bill_prices_are_not_spread_over_again(ledger: Le
     keep(ledger, call(7, **{**LLAMA, "executed_model": dated}, usage={"input": 1000}))
     run(ledger, bill(model=dated, gpu_hours="4"))
     (llama,) = run(ledger, bill(), at_ns=2).models
-    assert (llama.tokens, llama.used, llama.idle) == (8000, 100 * PICO, 0)
+    assert (llama.tokens, llama.used, llama.idle) == (8 * THOUSAND, 100 * PICO, 0)
 
 
 def test_one_bill_under_two_names_is_refused(ledger: Ledger) -> None:

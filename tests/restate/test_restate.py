@@ -27,7 +27,7 @@ from costspan.core.verify import Problem, verify
 DEARER = PriceBook.from_table("contract", {"gpt-4o": {"input": "5", "output": "20"}})
 CHEAPER = PriceBook.from_table("contract", {"gpt-4o": {"input": "1", "output": "1"}})
 NOVEMBER = Target(None, "2026-11")
-USAGE = {"flat_cost": None, "usage": {"input": 1_000_000}}
+USAGE: dict[str, Any] = {"flat_cost": None, "usage": {"input": 1_000_000}}
 """2.50 USD by the list."""
 
 
@@ -54,7 +54,8 @@ def charged(ledger: Ledger) -> dict[tuple[str, str, str], tuple[int, int]]:
 
 
 def usd(whole: str) -> int:
-    return int(whole.replace(".", "")) * PICO // 10 ** len(whole.partition(".")[2])
+    pico: int = int(whole.replace(".", "")) * PICO // 10 ** len(whole.partition(".")[2])
+    return pico
 
 
 def test_a_month_is_restated_with_other_prices(ledger: Ledger) -> None:
@@ -257,7 +258,7 @@ def test_without_a_policy_there_is_nothing_to_restate(tmp_path: Path) -> None:
     ("said", "message"),
     [({}, "nothing to restate with"), ({"by": " "}, "every hand"), ({"reason": ""}, "every hand")],
 )
-def test_what_is_not_said_is_refused(ledger: Ledger, said: dict[str, str], message: str) -> None:
+def test_what_is_not_said_is_refused(ledger: Ledger, said: dict[str, Any], message: str) -> None:
     who = hand()._replace(**said)
     with pytest.raises(RestateError, match=message):
         restate(ledger, NOVEMBER, who, prices=DEARER if said else None)

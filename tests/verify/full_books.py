@@ -97,7 +97,12 @@ def full(path: Path) -> Ledger:
     keep(ledger, call(30, "2026-02-20"), call(31, "2026-03-02"))
     keep(ledger, Restatement("a1", None, None, (SECOND.sha256,), "ann", "wrong list", 9))
     line = FreeLine("acme", "adjustment", "credit", "", "", 0, -5)
-    credit = {"kind": "credit", "period": "2026-02", "lines": [line], "about": {"why": "outage"}}
+    credit: dict[str, Any] = {
+        "kind": "credit",
+        "period": "2026-02",
+        "lines": [line],
+        "about": {"why": "outage"},
+    }
     keep(ledger, free_postings(**credit, by="ann", reason="goodwill", recorded_at=11))
     close_period(ledger, "2026-03", "ann", "month's end", NOW)
     keep(ledger, call(32, "2026-04-02"))

@@ -36,7 +36,7 @@ def test_every_journal_verifies(journal: Journal) -> None:
 
 def test_who_lost_its_oid_waits_for_nothing() -> None:
     """Of two payloads under one oid the loser is no observation: nobody is to look for it."""
-    client = {"attempt_id": "a2", "flags": ("downstream",)}
+    client: dict[str, Any] = {"attempt_id": "a2", "flags": ("downstream",)}
     with closing(fresh()) as ledger:
         keep(ledger, Observation(oid="w0:1", writer="w0", seq=1, **client))
         for tokens in range(5):  # some of them has the smaller hash
@@ -73,7 +73,7 @@ def test_a_decision_that_the_rules_do_not_give_is_found(monkeypatch: pytest.Monk
             assert decision is not None
             return {**found, "a2": msgspec.structs.replace(decision, charge=1, via="a1")}
 
-        decisions_of = recheck.decisions_of
+        decisions_of = recheck.decisions_of  # type: ignore[attr-defined]  # what is replaced
         monkeypatch.setattr(recheck, "decisions_of", charging_more)
         assert problems(ledger) == ["event a2: decided again it differs: via, charge"]
 

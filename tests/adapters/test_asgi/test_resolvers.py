@@ -29,9 +29,6 @@ from costspan.core.schema import Observation
 Recorded = Callable[[], list[Observation]]
 
 
-Recorded = Callable[[], list[Observation]]
-
-
 def request(*headers: tuple[str, bytes], client: Any = ("10.1.2.3", 41000)) -> dict[str, Any]:
     encoded = [(name.encode(), value) for name, value in headers]
     return {"type": "http", "path": "/", "headers": encoded, "client": client}

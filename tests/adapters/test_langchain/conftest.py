@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+from pydantic import SecretStr
 
 import costspan
 from costspan.adapters.langchain import CostHandler
@@ -59,7 +61,7 @@ async def model_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..., Ch
                 settings.setdefault("base_url", provider.base_url)
                 return ChatOpenAI(
                     model=model,
-                    api_key="any",
+                    api_key=SecretStr("any"),
                     http_client=for_sync,
                     http_async_client=for_async,
                     **settings,
@@ -79,7 +81,7 @@ async def embeddings_of(provider: LoopbackProvider) -> AsyncIterator[Callable[..
                 settings.setdefault("base_url", provider.base_url)
                 return OpenAIEmbeddings(
                     model="text-embedding-3-small",
-                    api_key="any",
+                    api_key=SecretStr("any"),
                     check_embedding_ctx_length=False,
                     http_client=for_sync,
                     http_async_client=for_async,
@@ -95,7 +97,7 @@ def handler() -> CostHandler:
 
 
 @pytest.fixture
-def seen(handler: CostHandler) -> dict[str, Any]:
+def seen(handler: CostHandler) -> RunnableConfig:
     """The config of a call that costspan sees."""
     return {"callbacks": [handler]}
 

@@ -10,7 +10,7 @@ from langchain.agents.middleware import SummarizationMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
@@ -34,15 +34,15 @@ def look(q: str) -> str:
 USE_LOOK = """[[tool='look:{"q": "x"}' in=30 out=3]]"""
 
 
-def ask(words: str) -> dict[str, Any]:
+def ask(words: str) -> Any:  # pairs are not in the types of agents
     return {"messages": [("user", words)]}
 
 
-def thread(seen: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+def thread(seen: RunnableConfig, **metadata: Any) -> RunnableConfig:
     return {**seen, "metadata": metadata, "configurable": {"thread_id": "t1"}}
 
 
-async def test_an_agent_with_a_tool(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+async def test_an_agent_with_a_tool(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     agent = create_agent(model_of(), [look], name="helper")
     with costspan.attribute("acme"):
         await agent.ainvoke(ask(f"hi {USE_LOOK} [[in=40 out=4]]"), config=thread(seen))
@@ -60,7 +60,7 @@ async def test_an_agent_with_a_tool(model_of: ModelOf, seen: dict[str, Any], boo
 
 
 def test_a_sub_agent_belongs_to_the_tool_that_runs_it(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     sub = create_agent(model_of("gpt-4o-mini"), [look], name="sub")
 
@@ -89,7 +89,7 @@ def test_a_sub_agent_belongs_to_the_tool_that_runs_it(
 
 
 def test_structured_output_is_the_answer(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     structured = model_of().with_structured_output(Answer, method="function_calling")
     assert structured.invoke("""[[tool='Answer:{"x": 1}']]""", config=seen) == Answer(x=1)
@@ -97,7 +97,7 @@ def test_structured_output_is_the_answer(
 
 
 def test_the_response_format_of_an_agent_is_the_answer(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     agent = create_agent(model_of(), [look], response_format=ToolStrategy(Answer))
     words = f"""{USE_LOOK} [[tool='Answer:{{"x": 1}}' in=40]]"""
@@ -105,12 +105,12 @@ def test_the_response_format_of_an_agent_is_the_answer(
     assert [(end.usage["input"], end.cause) for end in books.ends()] == [(30, "step"), (40, None)]
 
 
-def test_a_summary_is_summarization(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_a_summary_is_summarization(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     summary = SummarizationMiddleware(
         model=model_of("gpt-4o-mini"), trigger=("messages", 2), keep=("messages", 1)
     )
     agent = create_agent(model_of(), [], middleware=[summary])
-    turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
+    turns: Any = [("user", "one"), ("assistant", "two"), ("user", "three")]
     agent.invoke({"messages": turns}, config=seen)
     first, answer = books.ends()
     assert (first.cause, first.cause_source, first.initiator) == (
@@ -130,7 +130,7 @@ class Shelf(BaseRetriever):
 
 
 def test_a_retriever_and_the_model_inside_it(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     Shelf(model=model_of()).invoke("q", config=seen)
     shelf, inner = books.end("retrieval"), books.end()
@@ -139,7 +139,7 @@ def test_a_retriever_and_the_model_inside_it(
 
 
 def test_what_a_tool_calls_itself_has_the_tool_as_parent(
-    seen: dict[str, Any], books: Any, recorded: Any
+    seen: RunnableConfig, books: Any, recorded: Any
 ) -> None:
     """Directly, in a `costspan.tool`, and through a call that was cut off from the callbacks."""
 
@@ -171,7 +171,7 @@ def test_what_a_tool_calls_itself_has_the_tool_as_parent(
 
 
 async def test_after_a_tool_nothing_is_enclosed(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     await look.ainvoke({"q": "x"}, config=seen)
     assert (enclosing_step(), current().parent) == (None, None)
@@ -181,7 +181,7 @@ async def test_after_a_tool_nothing_is_enclosed(
 
 
 async def test_between_the_chunks_of_a_stream_is_the_readers_work(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     with costspan.attribute("acme"):
         async for _ in model_of(stream_usage=True).astream("[[in=10 out=1]]", config=seen):
@@ -189,7 +189,7 @@ async def test_between_the_chunks_of_a_stream_is_the_readers_work(
     assert books.end().usage == {"input": 10, "output": 1}
 
 
-def test_parallel_branches_do_not_mix(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_parallel_branches_do_not_mix(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     @tool
     def left(q: str) -> str:
         """Ask."""
@@ -208,7 +208,7 @@ def test_parallel_branches_do_not_mix(model_of: ModelOf, seen: dict[str, Any], b
     assert (by_input[20].parent, by_input[20].cause) == (None, None)
 
 
-def test_a_failed_tool(seen: dict[str, Any], books: Any) -> None:
+def test_a_failed_tool(seen: RunnableConfig, books: Any) -> None:
     @tool
     def broken(q: str) -> str:
         """Fail."""

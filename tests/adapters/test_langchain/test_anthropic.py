@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 import costspan
 from costspan.conformance.provider import LoopbackProvider
@@ -37,7 +38,7 @@ def claude(provider: LoopbackProvider) -> Build:
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_cache_reads_and_writes_of_both_lifetimes(
-    is_async: bool, claude: Build, seen: dict[str, Any], ledger: Any
+    is_async: bool, claude: Build, seen: RunnableConfig, ledger: Any
 ) -> None:
     with costspan.attribute("acme"):
         if is_async:
@@ -57,7 +58,7 @@ async def test_cache_reads_and_writes_of_both_lifetimes(
     assert event["response_id"].startswith("anthropic//msg_")
 
 
-async def test_streamed(claude: Build, seen: dict[str, Any], ledger: Any) -> None:
+async def test_streamed(claude: Build, seen: RunnableConfig, ledger: Any) -> None:
     words = "[[tenant=acme in=1000 out=200 cached=400]]"
     with costspan.attribute("acme"):
         assert list(claude().stream(words, config=seen))
@@ -67,7 +68,7 @@ async def test_streamed(claude: Build, seen: dict[str, Any], ledger: Any) -> Non
 
 
 def test_a_stream_does_not_say_how_long_a_write_lives(
-    claude: Build, seen: dict[str, Any], ledger: Any
+    claude: Build, seen: RunnableConfig, ledger: Any
 ) -> None:
     with costspan.attribute("acme"):
         assert list(claude().stream(CACHED, config=seen))
@@ -76,7 +77,7 @@ def test_a_stream_does_not_say_how_long_a_write_lives(
     assert event["usage"]["cache_write_5m"] == 150, "Anthropic's default, and said to be assumed"
 
 
-async def test_two_tenants_interleaved(claude: Build, seen: dict[str, Any], ledger: Any) -> None:
+async def test_two_tenants_interleaved(claude: Build, seen: RunnableConfig, ledger: Any) -> None:
     async def ask(tenant: str) -> None:
         with costspan.attribute(tenant):
             await claude().ainvoke(f"[[tenant={tenant} in=100 out=20 delay=0.01]]", config=seen)
@@ -86,7 +87,7 @@ async def test_two_tenants_interleaved(claude: Build, seen: dict[str, Any], ledg
 
 
 def test_an_abandoned_stream_knows_its_model(
-    claude: Build, seen: dict[str, Any], books: Any
+    claude: Build, seen: RunnableConfig, books: Any
 ) -> None:
     stream = claude().stream("[[in=100 out=80 text='one two three']]", config=seen)
     for chunk in stream:
@@ -100,7 +101,7 @@ def test_an_abandoned_stream_knows_its_model(
 
 @pytest.mark.parametrize(("status", "billed"), [(529, None), (429, False), (400, False)])
 def test_failures(
-    status: int, billed: bool | None, claude: Build, seen: dict[str, Any], books: Any
+    status: int, billed: bool | None, claude: Build, seen: RunnableConfig, books: Any
 ) -> None:
     with pytest.raises(Exception, match=str(status)):
         claude().invoke(f"[[status={status} retry_after=0]]", config=seen)

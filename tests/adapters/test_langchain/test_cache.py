@@ -9,6 +9,7 @@ import pytest
 from langchain_core.caches import RETURN_VAL_TYPE, BaseCache, InMemoryCache
 from langchain_core.embeddings import Embeddings
 from langchain_core.globals import get_llm_cache, set_llm_cache
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 
 import costspan
@@ -22,7 +23,7 @@ COST = 60 * 2_500_000 + 40 * 1_250_000 + 20 * 10_000_000
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_hit_on_another_tenants_fill(
-    is_async: bool, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    is_async: bool, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     model = model_of(cache=InMemoryCache())
     for tenant in ("acme", "globex", "acme"):
@@ -42,7 +43,7 @@ async def test_a_hit_on_another_tenants_fill(
 
 
 def test_a_stream_does_not_ask_the_cache(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     model = model_of(cache=InMemoryCache(), stream_usage=True)
     with costspan.attribute("acme"):
@@ -54,7 +55,7 @@ def test_a_stream_does_not_ask_the_cache(
 
 
 def test_a_hit_inside_a_chain_that_failed_before_is_no_retry(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     model = model_of(cache=InMemoryCache())
     model.invoke("[[in=10 out=1]]", config=seen)
@@ -92,7 +93,7 @@ def semantic(embeddings_of: Any) -> Iterator[None]:
 
 @pytest.mark.usefixtures("semantic")
 def test_a_semantic_hit_costs_its_lookup(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any, provider: LoopbackProvider
 ) -> None:
     with costspan.attribute("acme"):
         model_of().invoke(WORDS, config=seen)

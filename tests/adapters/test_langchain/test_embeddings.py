@@ -12,6 +12,7 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.embeddings import DeterministicFakeEmbedding, Embeddings
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import AzureOpenAIEmbeddings, OpenAIEmbeddings
@@ -256,7 +257,7 @@ async def test_their_exceptions_pass_unchanged(recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_inside_a_retriever_it_is_the_retrievers(
-    is_async: bool, embeddings_of: EmbeddingsOf, seen: dict[str, Any], recorded: Recorded
+    is_async: bool, embeddings_of: EmbeddingsOf, seen: RunnableConfig, recorded: Recorded
 ) -> None:
     store = InMemoryVectorStore(track(embeddings_of()))
     store.add_documents([Document("one"), Document("two")])
@@ -274,7 +275,7 @@ async def test_inside_a_retriever_it_is_the_retrievers(
 
 
 def test_inside_a_tool_it_is_the_tools(
-    embeddings_of: EmbeddingsOf, seen: dict[str, Any], recorded: Recorded
+    embeddings_of: EmbeddingsOf, seen: RunnableConfig, recorded: Recorded
 ) -> None:
     vectors = track(embeddings_of())
 

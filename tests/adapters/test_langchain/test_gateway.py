@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 
 import costspan
@@ -31,7 +32,7 @@ def metered(provider: LoopbackProvider) -> None:
 async def test_a_client_of_a_gateway_is_evidence(
     said: str,
     model_of: ModelOf,
-    seen: dict[str, Any],
+    seen: RunnableConfig,
     ledger: Any,
     provider: LoopbackProvider,
     monkeypatch: pytest.MonkeyPatch,
@@ -52,7 +53,7 @@ async def test_a_client_of_a_gateway_is_evidence(
 
 
 def test_a_streaming_client_of_a_gateway_makes_no_event(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any, provider: LoopbackProvider
 ) -> None:
     """It names no response, so it waits in vain: never a second cost, and shown."""
     ledger.configure(gateways=[provider.base_url])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langchain_core.tracers import context as hooks
 from langchain_openai import ChatOpenAI
@@ -43,7 +44,7 @@ def test_twice_is_once(installed: CostHandler, model_of: ModelOf, books: Any) ->
 
 
 def test_with_a_handler_of_its_own_one_event(
-    installed: CostHandler, model_of: ModelOf, seen: dict[str, Any], books: Any
+    installed: CostHandler, model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     model_of().invoke("hi", config=seen)
     assert books.end().provider_result == "ok"
@@ -80,7 +81,8 @@ def test_a_call_cut_off_inside_a_tool_still_has_its_parent(
 
     agent = create_agent(model_of(), [research])
     words = """[[tool='research:{"q": "x"}' in=10 out=1]] [[in=20 out=2]]"""
-    agent.invoke({"messages": [("user", words)]})
+    asked: Any = {"messages": [("user", words)]}  # pairs are not in the types of agents
+    agent.invoke(asked)
     inner = next(end for end in books.ends() if end.usage["input"] == 7)
     assert inner.parent == books.end("tool").operation_ids[0]
     assert inner.cause == "subagent"

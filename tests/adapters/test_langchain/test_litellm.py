@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 
 import costspan
 from costspan.adapter import enclosing_operation
@@ -58,7 +59,8 @@ async def look() -> AsyncIterator[Look]:
         getattr(litellm, name)[:] = callbacks
     await litellm.llms.custom_httpx.async_client_cleanup.close_litellm_async_clients()
     for client in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
-        if not inspect.iscoroutinefunction(close := getattr(client, "close", None)):
+        close: Any = getattr(client, "close", None)
+        if not inspect.iscoroutinefunction(close):
             close()
     litellm.in_memory_llm_clients_cache.flush_cache()
 
@@ -72,7 +74,7 @@ def chat(provider: LoopbackProvider) -> Any:
 
 @pytest.mark.parametrize("how", ["invoke", "batch", "stream"])
 def test_litellm_sees_the_operation(
-    how: str, chat: Any, look: Look, seen: dict[str, Any], books: Any
+    how: str, chat: Any, look: Look, seen: RunnableConfig, books: Any
 ) -> None:
     chat.invoke("hi", config=seen)
     if how == "batch":  # by now LiteLLM has a client: threads that start together would leak some
@@ -85,7 +87,7 @@ def test_litellm_sees_the_operation(
 
 @pytest.mark.parametrize("how", ["ainvoke", "astream", "gather"])
 async def test_litellm_sees_the_operation_in_tasks(
-    how: str, chat: Any, look: Look, seen: dict[str, Any], books: Any
+    how: str, chat: Any, look: Look, seen: RunnableConfig, books: Any
 ) -> None:
     if how == "ainvoke":
         await chat.ainvoke("hi", config=seen)
@@ -98,7 +100,7 @@ async def test_litellm_sees_the_operation_in_tasks(
 
 
 def test_what_litellm_echoes_is_no_fact(
-    chat: Any, look: Look, seen: dict[str, Any], books: Any
+    chat: Any, look: Look, seen: RunnableConfig, books: Any
 ) -> None:
     chat.invoke("[[in=100 out=20 cached=40]]", config=seen)
     end = books.end()
@@ -116,7 +118,7 @@ def router_chat(provider: LoopbackProvider) -> Iterator[Any]:
 
 
 def test_a_router_sees_the_operation(
-    router_chat: Any, look: Look, seen: dict[str, Any], books: Any
+    router_chat: Any, look: Look, seen: RunnableConfig, books: Any
 ) -> None:
     router_chat.invoke("hi", config=seen)
     assert list(router_chat.stream("hi", config=seen))
@@ -125,7 +127,7 @@ def test_a_router_sees_the_operation(
 
 
 async def test_an_async_router_sees_the_operation(
-    router_chat: Any, look: Look, seen: dict[str, Any], books: Any
+    router_chat: Any, look: Look, seen: RunnableConfig, books: Any
 ) -> None:
     await asyncio.gather(*(router_chat.ainvoke("hi", config=seen) for _ in range(3)))
     assert sorted(look.named) == sorted(start.operation_ids[0] for start in books.starts())
@@ -144,7 +146,7 @@ class Finishing(CostLogger):  # type: ignore[misc,valid-type]  # imported where 
 
 
 def test_an_attempt_of_the_litellm_adapter_names_the_operation(
-    chat: Any, look: Look, seen: dict[str, Any], books: Any, recorded: Any
+    chat: Any, look: Look, seen: RunnableConfig, books: Any, recorded: Any
 ) -> None:
     logger = Finishing()
     litellm.callbacks.append(logger)
@@ -175,7 +177,7 @@ async def settle() -> None:
 
 
 async def test_two_layers_are_one_event(
-    chat: Any, router_chat: Any, logger: Any, seen: dict[str, Any], ledger: Any
+    chat: Any, router_chat: Any, logger: Any, seen: RunnableConfig, ledger: Any
 ) -> None:
     async def ask(model: Any, tenant: str) -> None:
         with costspan.attribute(tenant):
@@ -190,7 +192,7 @@ async def test_two_layers_are_one_event(
 
 
 async def test_a_stream_abandoned_over_litellm_is_closed_by_the_outer_layer(
-    chat: Any, logger: Any, seen: dict[str, Any], ledger: Any
+    chat: Any, logger: Any, seen: RunnableConfig, ledger: Any
 ) -> None:
     """LiteLLM says nothing of a stream that nobody reads on."""
     with costspan.attribute("acme"):

@@ -13,8 +13,9 @@ from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
 
 from costspan.adapter import enclosing_operation
 from costspan.adapters.langchain.lifecycle import RUNS
@@ -25,7 +26,7 @@ PROMPT = "secret words [[in=1000 out=200 cached=400 text='a secret reply of six 
 
 
 def test_an_invoke_is_one_operation(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     reply = model_of().invoke(PROMPT, config=seen)
     end = books.end()
@@ -47,7 +48,7 @@ def test_an_invoke_is_one_operation(
 
 @pytest.mark.parametrize("how", ["invoke", "ainvoke", "batch", "abatch", "events"])
 async def test_every_way_of_calling_is_seen_once(
-    how: str, model_of: ModelOf, seen: dict[str, Any], books: Any
+    how: str, model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     model = model_of(stream_usage=True)
     if how == "invoke":
@@ -64,13 +65,13 @@ async def test_every_way_of_calling_is_seen_once(
     assert books.end().usage == {"input": 600, "cache_read": 400, "output": 200}
 
 
-def test_a_batch_is_one_operation_each(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_a_batch_is_one_operation_each(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     model_of().batch([f"[[in={n} out=1]]" for n in (10, 20, 30)], config=seen)
     assert sorted(end.usage["input"] for end in books.ends()) == [10, 20, 30]
     assert len({end.operation_ids for end in books.ends()}) == 3
 
 
-def test_n_replies_are_one_usage(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_n_replies_are_one_usage(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     model_of(n=3).invoke("[[in=100 out=20 cached=40]]", config=seen)
     end = books.end()
     assert end.usage == {"input": 60, "cache_read": 40, "output": 20}
@@ -78,7 +79,7 @@ def test_n_replies_are_one_usage(model_of: ModelOf, seen: dict[str, Any], books:
     assert end.response_id.startswith("openai//chatcmpl-")
 
 
-def test_a_stream_with_usage(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_a_stream_with_usage(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     for _ in model_of(stream_usage=True).stream(PROMPT, config=seen):
         pass
     end = books.end()
@@ -88,7 +89,7 @@ def test_a_stream_with_usage(model_of: ModelOf, seen: dict[str, Any], books: Any
 
 
 async def test_a_stream_without_usage_is_missing_never_zero(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     async for _ in model_of(stream_usage=False).astream(PROMPT, config=seen):
         pass
@@ -113,7 +114,7 @@ def test_a_failure_says_whose_fault_and_whether_billed(
     fault: str,
     billed: bool | None,
     model_of: ModelOf,
-    seen: dict[str, Any],
+    seen: RunnableConfig,
     books: Any,
 ) -> None:
     with pytest.raises(Exception, match=r".") as raised:
@@ -124,11 +125,11 @@ def test_a_failure_says_whose_fault_and_whether_billed(
     assert end.usage is None
 
 
-def test_a_refused_connection_was_never_billed(seen: dict[str, Any], books: Any) -> None:
+def test_a_refused_connection_was_never_billed(seen: RunnableConfig, books: Any) -> None:
     nobody = "http://127.0.0.1:9/v1"
     with httpx.Client() as http:
         model = ChatOpenAI(
-            model="gpt-4o", base_url=nobody, api_key="x", max_retries=0, http_client=http
+            model="gpt-4o", base_url=nobody, api_key=SecretStr("x"), max_retries=0, http_client=http
         )
         with pytest.raises(Exception, match="Connection"):
             model.invoke("hi", config=seen)
@@ -136,7 +137,7 @@ def test_a_refused_connection_was_never_billed(seen: dict[str, Any], books: Any)
 
 
 def test_a_stream_that_breaks_was_perhaps_billed(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     with pytest.raises(Exception, match="closed"):
         list(model_of().stream("[[fault=die after=1 text='a b c d']]", config=seen))
@@ -145,7 +146,7 @@ def test_a_stream_that_breaks_was_perhaps_billed(
 
 
 def test_a_cache_hit_drops_the_repeated_usage(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     model = model_of(cache=InMemoryCache())
     model.invoke(PROMPT, config=seen)
@@ -159,7 +160,7 @@ def test_a_cache_hit_drops_the_repeated_usage(
 
 
 def test_no_text_is_recorded(
-    model_of: ModelOf, seen: dict[str, Any], recorded: Any, books_at: Any
+    model_of: ModelOf, seen: RunnableConfig, recorded: Any, books_at: Any
 ) -> None:
     model_of().invoke(PROMPT, config=seen)
     assert recorded()
@@ -167,7 +168,7 @@ def test_no_text_is_recorded(
 
 
 def test_a_completion_model_is_seen_and_names_no_executed_model(
-    seen: dict[str, Any], books: Any
+    seen: RunnableConfig, books: Any
 ) -> None:
     FakeListLLM(responses=["x"]).invoke("hi", config=seen)
     end = books.end()
@@ -189,14 +190,14 @@ class Asking(BaseChatModel):
         reply = self.inner.invoke(messages)
         assert isinstance(reply, AIMessage)
         if self.own_usage is not None:
-            spent = dict(zip(("input_tokens", "output_tokens"), self.own_usage, strict=True))
-            spent["total_tokens"] = sum(self.own_usage)
-            reply = AIMessage(content="own", usage_metadata=UsageMetadata(**spent))
+            told, said = self.own_usage
+            spent = UsageMetadata(input_tokens=told, output_tokens=said, total_tokens=told + said)
+            reply = AIMessage(content="own", usage_metadata=spent)
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
 
 def test_a_model_that_passes_on_costs_nothing_itself(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     RunnableLambda(Asking(inner=model_of()).invoke).invoke("[[in=10 out=2]]", config=seen)
     inner, outer = books.ends()
@@ -206,7 +207,7 @@ def test_a_model_that_passes_on_costs_nothing_itself(
 
 
 def test_a_model_that_asks_another_keeps_its_own_usage(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     asking = Asking(inner=model_of(), own_usage=(7, 3))
     RunnableLambda(asking.invoke).invoke("[[in=10 out=2]]", config=seen)
@@ -217,7 +218,7 @@ def test_a_model_that_asks_another_keeps_its_own_usage(
 
 @pytest.mark.filterwarnings("ignore:Unexpected type for token usage:UserWarning")
 def test_generate_starts_all_before_it_calls_the_first(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     """An instrument underneath sees both operations, whichever it is called for."""
     named: list[tuple[str, ...]] = []
@@ -233,10 +234,13 @@ def test_generate_starts_all_before_it_calls_the_first(
     model = Look(
         model="gpt-4o",
         base_url=lent.openai_api_base,
-        api_key="any",
+        api_key=SecretStr("any"),
         http_client=lent.http_client,
     )
-    prompts = [[HumanMessage("[[in=10 out=1]]")], [HumanMessage("[[in=20 out=2]]")]]
+    prompts: list[list[BaseMessage]] = [
+        [HumanMessage("[[in=10 out=1]]")],
+        [HumanMessage("[[in=20 out=2]]")],
+    ]
     model.generate(prompts, callbacks=seen["callbacks"])
     assert [end.usage["input"] for end in books.ends()] == [10, 20]
     both = tuple(start.operation_ids[0] for start in books.starts())
@@ -246,7 +250,7 @@ def test_generate_starts_all_before_it_calls_the_first(
 
 def test_a_run_pushed_out_of_the_table_still_brings_its_usage(
     model_of: ModelOf,
-    seen: dict[str, Any],
+    seen: RunnableConfig,
     books: Any,
     counted: Callable[[str], int],
     monkeypatch: pytest.MonkeyPatch,
@@ -265,7 +269,7 @@ def test_a_run_pushed_out_of_the_table_still_brings_its_usage(
 
 
 async def test_nothing_stays_in_the_table(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     before = len(RUNS)
     chain = RunnableLambda(lambda words: words) | model_of()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 import costspan
@@ -18,12 +18,12 @@ from costspan.core.context import Context, Holder, scope
 ModelOf = Callable[..., ChatOpenAI]
 
 
-def config(handler: CostHandler, **metadata: Any) -> dict[str, Any]:
+def config(handler: CostHandler, **metadata: Any) -> RunnableConfig:
     return {"callbacks": [handler], "metadata": metadata}
 
 
 def test_the_context_of_the_start_owns_the_run(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     with costspan.attribute("acme", session="s1", user="u1", feature="f1", labels={"a": "b"}):
         stream = model_of().stream("hi", config=seen)
@@ -97,7 +97,7 @@ def test_the_principal_of_the_request_outranks_metadata(
 
 
 async def test_two_tenants_interleaved_in_tasks(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     async def ask(tenant: str, tokens: int) -> None:
         with costspan.attribute(tenant):
@@ -109,7 +109,7 @@ async def test_two_tenants_interleaved_in_tasks(
 
 
 def test_two_tenants_interleaved_in_threads(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     model = model_of(stream_usage=True)
 
@@ -132,7 +132,7 @@ def test_two_tenants_interleaved_in_threads(
 
 
 def test_a_thread_that_lost_the_context_has_the_tree(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     def in_a_bare_thread(_: str, config: Any) -> None:
         thread = threading.Thread(target=model_of().invoke, args=("hi", config))
@@ -144,7 +144,7 @@ def test_a_thread_that_lost_the_context_has_the_tree(
     assert (books.end().tenant, books.end().session) == ("acme", "s1")
 
 
-def test_named_work_is_explicit(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def test_named_work_is_explicit(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     with costspan.work("safety", name="guard"):
         model_of().invoke("[[tool=look]]", config=seen)
     end = books.end()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 
 import costspan
@@ -25,7 +26,7 @@ def _as_before() -> Iterator[None]:
 @pytest.mark.parametrize("is_configured", [False, True])
 def test_the_hash_is_that_of_the_same_messages_on_the_wire(
     model_of: Callable[..., ChatOpenAI],
-    seen: dict[str, Any],
+    seen: RunnableConfig,
     books: Any,
     tmp_path: Path,
     is_configured: bool,

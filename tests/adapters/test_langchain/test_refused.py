@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
@@ -32,7 +33,7 @@ def links(books: Any) -> list[tuple[Any, ...]]:
 
 
 def test_an_answer_that_the_node_refused_is_asked_again_by_the_agent(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     tries: list[int] = []
 
@@ -49,7 +50,7 @@ def test_an_answer_that_the_node_refused_is_asked_again_by_the_agent(
 
 
 def test_an_answer_is_asked_again_because_of_the_provider_where_another_call_failed(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     def think(state: MessagesState) -> dict[str, Any]:
         plan = model_of().invoke("plan [[in=5 out=1]]")
@@ -64,7 +65,7 @@ def test_an_answer_is_asked_again_because_of_the_provider_where_another_call_fai
 
 
 def test_the_same_question_in_the_next_task_is_another(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     def refuse(state: MessagesState) -> dict[str, Any]:
         model_of().invoke(state["messages"])
@@ -77,10 +78,10 @@ def test_the_same_question_in_the_next_task_is_another(
     assert [attempt for attempt, _, _ in links(books)] == [None, 2, None, 2]
 
 
-def test_usage_that_counts_nothing_is_none(seen: dict[str, Any], books: Any) -> None:
+def test_usage_that_counts_nothing_is_none(seen: RunnableConfig, books: Any) -> None:
     """ChatLiteLLM writes zeros where the reply said nothing."""
     told = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    reply = AIMessage("hi", usage_metadata=told)  # type: ignore[arg-type]  # a typed dict's values
+    reply = AIMessage("hi", usage_metadata=told)
     GenericFakeChatModel(messages=iter([reply])).invoke("hi", config=seen)
     end = books.end()
     assert (end.usage, end.usage_source) == (None, "missing")

@@ -10,7 +10,7 @@ from langchain.agents import create_agent
 from langchain.agents.middleware import ModelFallbackMiddleware, ModelRetryMiddleware
 from langchain_core.output_parsers import PydanticOutputParser
 from langchain_core.prompts import ChatPromptTemplate
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langchain_openai import ChatOpenAI
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import RetryPolicy
@@ -36,7 +36,7 @@ def links(books: Any) -> list[tuple[Any, ...]]:
 RETRIED = [(None, True, None, "failed"), (2, True, "provider", "ok")]
 
 
-async def test_with_retry(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+async def test_with_retry(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     retrying = model_of().with_retry(wait_exponential_jitter=False, stop_after_attempt=3)
     await retrying.ainvoke("[[status=503 retry_after=0 times=2]]", config=seen)
     assert links(books) == [
@@ -51,7 +51,7 @@ class Answer(BaseModel):
 
 
 def test_a_sequence_retried_because_its_parser_refused(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     provider.script("twice", "text=nonsense", """text='{"x": 1}'""")
     chain = model_of() | PydanticOutputParser(pydantic_object=Answer)
@@ -63,7 +63,7 @@ def test_a_sequence_retried_because_its_parser_refused(
 
 
 def test_a_sequence_retried_because_the_model_failed(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     chain = ChatPromptTemplate.from_messages([("user", "{words}")]) | model_of()
     chain.with_retry(wait_exponential_jitter=False).invoke({"words": ONCE_DOWN}, config=seen)
@@ -72,7 +72,7 @@ def test_a_sequence_retried_because_the_model_failed(
 
 @pytest.mark.parametrize("how", ["invoke", "ainvoke", "stream", "batch", "sequence"])
 async def test_with_fallbacks(
-    how: str, model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    how: str, model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     provider.fail_model("gpt-4o")
     settings: dict[str, Any] = {"stream_usage": True}
@@ -96,7 +96,7 @@ async def test_with_fallbacks(
 
 
 def test_after_fallbacks_a_call_is_its_own(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     provider.fail_model("gpt-4o", times=2)
     falling = model_of().with_fallbacks([model_of("gpt-4o-mini")])
@@ -107,26 +107,30 @@ def test_after_fallbacks_a_call_is_its_own(
     assert [end.attempt for end in books.ends()] == [None, 2, None, None]
 
 
-def test_retry_middleware(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+def ask(words: str) -> Any:  # pairs are not in the types of agents
+    return {"messages": [("user", words)]}
+
+
+def test_retry_middleware(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     retrying = ModelRetryMiddleware(max_retries=2, initial_delay=0, jitter=False)
     agent = create_agent(model_of(), [], middleware=[retrying])
-    agent.invoke({"messages": [("user", ONCE_DOWN)]}, config=seen)
+    agent.invoke(ask(ONCE_DOWN), config=seen)
     assert links(books) == RETRIED
 
 
 def test_fallback_middleware(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     provider.fail_model("gpt-4o")
     falling = ModelFallbackMiddleware(model_of("gpt-4o-mini"))
     agent = create_agent(model_of(), [], middleware=[falling])
-    agent.invoke({"messages": [("user", "hi")]}, config=seen)
+    agent.invoke(ask("hi"), config=seen)
     assert links(books) == RETRIED
     assert books.ends()[1].requested_model == "gpt-4o"
     assert books.ends()[1].route_reason == "fallback"
 
 
-async def test_a_graphs_retry_policy(model_of: ModelOf, seen: dict[str, Any], books: Any) -> None:
+async def test_a_graphs_retry_policy(model_of: ModelOf, seen: RunnableConfig, books: Any) -> None:
     async def think(state: MessagesState) -> dict[str, Any]:
         return {"messages": [await model_of().ainvoke(state["messages"])]}
 
@@ -135,12 +139,12 @@ async def test_a_graphs_retry_policy(model_of: ModelOf, seen: dict[str, Any], bo
     graph.add_node("think", think, retry_policy=always)
     graph.add_edge(START, "think")
     graph.add_edge("think", END)
-    await graph.compile().ainvoke({"messages": [("user", ONCE_DOWN)]}, config=seen)
+    await graph.compile().ainvoke(ask(ONCE_DOWN), config=seen)
     assert links(books) == RETRIED
 
 
 def test_the_clients_own_retries_cannot_be_seen(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     model_of(max_retries=2).invoke(ONCE_DOWN, config=seen)
     end = books.end()
@@ -149,7 +153,7 @@ def test_the_clients_own_retries_cannot_be_seen(
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_by_hand_in_one_scope(
-    is_async: bool, model_of: ModelOf, seen: dict[str, Any], books: Any
+    is_async: bool, model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     async def ask() -> None:
         if is_async:
@@ -167,7 +171,7 @@ async def test_by_hand_in_one_scope(
 
 
 def test_by_hand_another_model_is_a_fallback(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any, provider: LoopbackProvider
 ) -> None:
     provider.fail_model("gpt-4o")
     with costspan.attribute("acme"):
@@ -182,7 +186,7 @@ def test_by_hand_another_model_is_a_fallback(
 
 
 def test_the_same_words_elsewhere_are_no_retry(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     """Another scope, none at all, or other words of the same length in the same scope."""
     down = "[[status=503 retry_after=0]]"
@@ -201,7 +205,7 @@ def test_the_same_words_elsewhere_are_no_retry(
 
 
 def test_other_words_of_the_same_length_in_a_graph_are_no_retry(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     def both(words: str) -> None:
         with pytest.raises(Exception, match="503"):
@@ -213,7 +217,7 @@ def test_other_words_of_the_same_length_in_a_graph_are_no_retry(
 
 
 def test_an_earlier_refusal_says_nothing_of_a_later_break(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     """The second error was raised while the first was handled: its context, not its cause."""
     try:
@@ -225,7 +229,7 @@ def test_an_earlier_refusal_says_nothing_of_a_later_break(
 
 
 async def test_a_client_that_retries_hides_its_attempts_and_nothing_else(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     words = "[[tenant=acme in=10 out=1 status=503 retry_after=0 times=2]]"
     with costspan.attribute("acme"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import SummarizationMiddleware
-from langchain_core.runnables import RunnableLambda, RunnableParallel
+from langchain_core.runnables import RunnableConfig, RunnableLambda, RunnableParallel
 from langchain_core.tools import tool
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import ChatOpenAI
@@ -74,12 +74,12 @@ def per_tenant(**pico: int) -> dict[tuple[str, str], int]:
     }
 
 
-def as_messages(words: str) -> dict[str, Any]:
+def as_messages(words: str) -> Any:  # pairs are not in the types of agents
     return {"messages": [("user", words)]}
 
 
 async def test_an_agent_with_tools(
-    play: Any, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    play: Any, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     agent = RunnableLambda(as_messages) | create_agent(model_of(), [look])
     words = """[[tenant=TENANT tool='look:{"q": "x"}' in=30 out=3]] [[tool='look:{"q": "y"}' in=40
@@ -91,7 +91,7 @@ async def test_an_agent_with_tools(
 
 
 async def test_structured_output_is_direct(
-    play: Any, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    play: Any, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     model = model_of().with_structured_output(Answer, method="function_calling")
     await play(model, """[[tenant=TENANT tool='Answer:{"x": 1}' in=30 out=3]]""", seen)
@@ -100,7 +100,7 @@ async def test_structured_output_is_direct(
 
 
 async def test_parallel_branches_and_a_sub_agent(
-    play: Any, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    play: Any, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     @tool
     def research(q: str) -> str:
@@ -127,7 +127,7 @@ async def test_parallel_branches_and_a_sub_agent(
 
 
 async def test_retrieval_with_tracked_embeddings(
-    play: Any, model_of: ModelOf, embeddings_of: Any, seen: dict[str, Any], ledger: Any
+    play: Any, model_of: ModelOf, embeddings_of: Any, seen: RunnableConfig, ledger: Any
 ) -> None:
     store = InMemoryVectorStore(track(embeddings_of()))
     with costspan.work("index"):
@@ -142,10 +142,10 @@ async def test_retrieval_with_tracked_embeddings(
     assert sum(ledger.rows().values()) == sum(row.cost_pico for row in ledger.truth)
 
 
-async def test_a_summary(play: Any, model_of: ModelOf, seen: dict[str, Any], ledger: Any) -> None:
+async def test_a_summary(play: Any, model_of: ModelOf, seen: RunnableConfig, ledger: Any) -> None:
     middle = SummarizationMiddleware(model_of(), trigger=("messages", 2), keep=("messages", 1))
 
-    def turns(words: str) -> dict[str, Any]:
+    def turns(words: str) -> Any:
         return {"messages": [("user", words), ("assistant", "two"), ("user", f"three {words}")]}
 
     agent = RunnableLambda(turns) | create_agent(model_of(), [], middleware=[middle])
@@ -169,7 +169,7 @@ async def test_a_summary(play: Any, model_of: ModelOf, seen: dict[str, Any], led
     ],
 )
 async def test_every_shape_of_usage(
-    settings: dict[str, Any], words: str, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    settings: dict[str, Any], words: str, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     """Whole and streamed, each component priced at its own rate, once."""
     model = with_usage(model_of(**settings))
@@ -196,7 +196,7 @@ def test_with_usage_is_a_copy_and_only_where_it_is_known(model_of: ModelOf) -> N
 
 
 def test_a_stream_without_usage_is_visible_never_free(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     """A handler cannot ask for it: what it is shown of the request is a copy."""
     with costspan.attribute("acme"):
@@ -209,14 +209,14 @@ def test_a_stream_without_usage_is_visible_never_free(
 
 
 def test_the_responses_api_names_its_streamed_responses(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     assert list(model_of(use_responses_api=True).stream("[[in=10 out=1]]", config=seen))
     assert books.end().response_id == f"openai//{provider.truth[-1].response_id}"
 
 
 def test_a_dearer_fallback_is_charged_as_asked(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any, provider: LoopbackProvider
 ) -> None:
     """Three models: the last one answers, and the first one's price is charged."""
     provider.fail_model("gpt-4o-mini", times=1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
 
 import costspan
@@ -33,7 +34,7 @@ def estimated(asked: str, replied: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("how", ["cancel", "wait_for", "timeout"])
 async def test_an_ainvoke_nobody_waits_for_ends_unmeasured(
-    how: str, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    how: str, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     """`asyncio.timeout` cancels inside a task that lives on: no task tells of it."""
     with costspan.attribute("acme"):
@@ -61,7 +62,7 @@ async def test_an_ainvoke_nobody_waits_for_ends_unmeasured(
 
 
 async def test_a_task_that_lives_on_does_not_keep_the_run(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     """One worker, many calls that time out: each is over before the next begins."""
     for tenant in ("acme", "globex", "acme"):
@@ -75,7 +76,7 @@ async def test_a_task_that_lives_on_does_not_keep_the_run(
 
 
 async def test_a_stream_cancelled_in_its_task_is_estimated(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     read: list[str] = []
 
@@ -101,7 +102,7 @@ async def test_a_stream_cancelled_in_its_task_is_estimated(
 
 
 async def test_an_ainvoke_that_streams_inside_is_estimated(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     """As under LangGraph's `stream_mode="messages"`: cancelled, it says nothing at all."""
     model = model_of(streaming=True, stream_usage=True)
@@ -134,7 +135,7 @@ async def test_an_abandoned_stream_is_charged_what_was_delivered(
 
 
 def test_a_stream_abandoned_after_its_usage_is_the_providers(
-    model_of: ModelOf, seen: dict[str, Any], books: Any
+    model_of: ModelOf, seen: RunnableConfig, books: Any
 ) -> None:
     stream = model_of(stream_usage=True).stream(WORDS, config=seen)
     for chunk in stream:
@@ -148,7 +149,7 @@ def test_a_stream_abandoned_after_its_usage_is_the_providers(
 
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_a_provider_that_dies_is_its_own_fault(
-    is_async: bool, model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    is_async: bool, model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     words = "[[in=100 out=80 fault=die after=2 text='one two three four']]"
     model = model_of(stream_usage=True)
@@ -170,7 +171,7 @@ async def test_a_provider_that_dies_is_its_own_fault(
 
 
 async def test_a_stream_that_another_task_reads_on_is_not_given_up(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any
 ) -> None:
     """A server peeks at the first chunk and lets a task of its own send the rest."""
     stream = model_of(stream_usage=True).astream(WORDS, config=seen)
@@ -188,7 +189,7 @@ async def test_a_stream_that_another_task_reads_on_is_not_given_up(
 
 
 async def test_an_end_after_the_run_was_given_up_is_still_taken(
-    model_of: ModelOf, seen: dict[str, Any], ledger: Any, counted: Callable[[str], int]
+    model_of: ModelOf, seen: RunnableConfig, ledger: Any, counted: Callable[[str], int]
 ) -> None:
     stream = model_of(stream_usage=True).astream(WORDS, config=seen)
 
@@ -214,7 +215,7 @@ async def test_an_end_after_the_run_was_given_up_is_still_taken(
 
 
 async def test_what_was_abandoned_leaves_no_text(
-    model_of: ModelOf, seen: dict[str, Any], books_at: Any, recorded: Any
+    model_of: ModelOf, seen: RunnableConfig, books_at: Any, recorded: Any
 ) -> None:
     words = "[[text='a secret reply']] a secret question"
     stream = model_of().stream([("user", words)], config=seen)
@@ -227,7 +228,7 @@ async def test_what_was_abandoned_leaves_no_text(
 
 @pytest.mark.filterwarnings("ignore::langchain_core._api.beta_decorator.LangChainBetaWarning")
 async def test_protocol_events_count_once(
-    model_of: ModelOf, seen: dict[str, Any], books: Any, provider: LoopbackProvider
+    model_of: ModelOf, seen: RunnableConfig, books: Any, provider: LoopbackProvider
 ) -> None:
     stream = await model_of().astream_events(STUCK_IN_THE_MIDDLE, config=seen, version="v3")
     task = asyncio.create_task(anext(aiter(stream.text)))

@@ -25,9 +25,11 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import: no loo
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own deprecations at import
     import litellm
+    from litellm.caching.caching import Cache
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
     from litellm.litellm_core_utils.thread_pool_executor import executor
     from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
+    from litellm.types.caching import LiteLLMCacheType
 
 _HERE = Path(__file__).parent
 _SECONDS = 20.0
@@ -86,12 +88,13 @@ async def fresh_litellm() -> Any:
     litellm.cache = None
     litellm.num_retries = None
     await _leave_no_foreign_queue()
-    await close_litellm_async_clients()
+    await close_litellm_async_clients()  # type: ignore[no-untyped-call]  # LiteLLM's own
     await litellm.module_level_aclient.client._transport.aclose()  # opens anew when it is asked
     for client in list(litellm.in_memory_llm_clients_cache.cache_dict.values()):
-        if not inspect.iscoroutinefunction(close := getattr(client, "close", None)):
+        close: Any = getattr(client, "close", None)
+        if not inspect.iscoroutinefunction(close):
             close()
-    litellm.in_memory_llm_clients_cache.flush_cache()
+    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]  # its own
 
 
 async def _leave_no_foreign_queue() -> None:
@@ -110,10 +113,10 @@ async def _leave_no_foreign_queue() -> None:
 def response_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """LiteLLM's in-memory cache. A hit imports the proxy's modules, and they an audio library."""
     try:
-        import soundfile  # noqa: F401
+        import soundfile  # type: ignore[import-untyped]  # noqa: F401
     except ImportError:
         monkeypatch.setitem(sys.modules, "soundfile", ModuleType("soundfile"))
-    litellm.cache = litellm.Cache(type="local")
+    litellm.cache = Cache(type=LiteLLMCacheType.LOCAL)
 
 
 @pytest.fixture

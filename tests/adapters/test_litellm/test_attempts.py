@@ -99,7 +99,7 @@ async def test_the_responses_api(
     attempts: Any, provider: Any, to_provider: Any, stream: bool
 ) -> None:
     asked = dict(model="openai/gpt-4o", input=f"[[in=10 out=5 case=resp-{stream}]]", stream=stream)
-    reply = await litellm.aresponses(**asked, **to_provider)
+    reply: Any = await litellm.aresponses(**asked, **to_provider)
     if stream:
         async for _ in reply:
             pass

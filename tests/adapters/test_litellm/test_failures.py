@@ -9,6 +9,7 @@ from typing import Any
 import litellm
 import openai
 import pytest
+from litellm.router import Router
 
 import costspan
 from costspan.adapters.litellm import CostLogger, flush, install
@@ -22,14 +23,14 @@ def installed() -> None:
 
 
 @pytest.fixture
-def router(to_provider: Any) -> litellm.Router:
+def router(to_provider: Any) -> Router:
     """Two groups: one named as its model, one named by what it is for."""
 
     def deployment(group: str, model: str) -> dict[str, Any]:
         params = {"model": f"openai/{model}", **to_provider}
         return {"model_name": group, "litellm_params": params, "model_info": {"id": f"at-{model}"}}
 
-    return litellm.Router(
+    return Router(
         model_list=[deployment("gpt-4o", "gpt-4o"), deployment("fast", "gpt-4o-mini")],
         fallbacks=[{"gpt-4o": ["fast"]}],
         num_retries=1,
@@ -44,7 +45,7 @@ def chain(attempts: list[Any]) -> list[tuple[Any, ...]]:
 
 
 async def test_a_retry_of_the_router_is_a_second_attempt(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any
+    attempts: Any, provider: Any, router: Router, said: Any
 ) -> None:
     provider.script("once", _DOWN, "in=10 out=5")
     with costspan.attribute("acme"):
@@ -63,7 +64,7 @@ async def test_a_retry_of_the_router_is_a_second_attempt(
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 async def test_a_fallback_of_the_router_says_what_was_asked_for_and_what_ran(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any, sync: bool
+    attempts: Any, provider: Any, router: Router, said: Any, sync: bool
 ) -> None:
     provider.script("twice", _DOWN, _DOWN, "in=10 out=5")
     with costspan.attribute("acme"):
@@ -82,7 +83,7 @@ async def test_a_fallback_of_the_router_says_what_was_asked_for_and_what_ran(
 
 
 async def test_when_all_fail_each_try_is_a_failed_attempt(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any
+    attempts: Any, provider: Any, router: Router, said: Any
 ) -> None:
     provider.script("down", _DOWN)
     with pytest.raises(litellm.exceptions.ServiceUnavailableError):
@@ -95,7 +96,7 @@ async def test_when_all_fail_each_try_is_a_failed_attempt(
 
 
 async def test_operations_that_share_a_metadata_dict_are_not_each_others_retries(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any
+    attempts: Any, provider: Any, router: Router, said: Any
 ) -> None:
     provider.script("first", _DOWN, "in=10 out=5")
     metadata = {"tenant": "acme"}
@@ -107,7 +108,7 @@ async def test_operations_that_share_a_metadata_dict_are_not_each_others_retries
 
 
 async def test_operations_of_one_trace_are_not_each_others_retries(
-    attempts: Any, router: litellm.Router, said: Any
+    attempts: Any, router: Router, said: Any
 ) -> None:
     async def ask(tenant: str, pause: float) -> None:
         words = f"{_DOWN} times=1 in=10 out=5 delay={pause}"
@@ -125,9 +126,9 @@ async def test_operations_of_one_trace_are_not_each_others_retries(
 
 
 async def test_a_failure_nobody_retried_is_not_what_the_next_operation_retries(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any
+    attempts: Any, provider: Any, router: Router, said: Any
 ) -> None:
-    asked = {"litellm_trace_id": "a-callers-own"}
+    asked: dict[str, Any] = {"litellm_trace_id": "a-callers-own"}
     with pytest.raises(litellm.exceptions.BadRequestError):
         await router.acompletion("gpt-4o", said("[[status=400]]"), disable_fallbacks=True, **asked)
     provider.script("next", _DOWN, "in=10 out=5")
@@ -193,7 +194,7 @@ async def test_fallbacks_of_the_sdk(
 
 
 async def test_retries_of_a_timeout_say_so_and_may_have_been_billed(
-    attempts: Any, provider: Any, router: litellm.Router, said: Any
+    attempts: Any, provider: Any, router: Router, said: Any
 ) -> None:
     provider.script("slow", "fault=timeout delay=5", "in=10 out=5")
     await router.acompletion("gpt-4o", said("[[slow]]"), timeout=0.5)
@@ -262,7 +263,7 @@ async def test_a_stream_that_dies_keeps_the_estimate_of_what_was_sent(
 
 
 async def test_a_request_refused_before_any_attempt_makes_no_event(
-    attempts: Any, router: litellm.Router, said: Any
+    attempts: Any, router: Router, said: Any
 ) -> None:
     with pytest.raises(litellm.exceptions.BadRequestError):
         await router.acompletion("no-such-group", said("x"))

@@ -7,7 +7,9 @@ from typing import Any
 
 import litellm
 import pytest
-from litellm.utils import Rules, function_setup
+from litellm.litellm_core_utils.rules import Rules
+from litellm.router import Router
+from litellm.utils import function_setup
 
 from costspan.adapters.litellm import CostLogger, flush, install
 from costspan.core import counters
@@ -145,8 +147,9 @@ async def test_the_model_asked_for_is_known_after_a_hook_rerouted_the_request(
     litellm.callbacks[:] = [metering]
     data["model"] = "gpt-4o-mini"  # by a hook that came before ours
     arguments: Any = {"user_api_key_dict": None, "cache": None, "call_type": "acompletion"}
-    assert await metering.async_pre_call_hook(data=data, **arguments) is None
-    router = litellm.Router(
+    hook: Any = metering.async_pre_call_hook
+    assert await hook(data=data, **arguments) is None
+    router = Router(
         model_list=[
             {
                 "model_name": "gpt-4o-mini",
@@ -228,7 +231,7 @@ async def _to_anthropic(provider: Any, messages: Any, within: str | None, *, str
 async def test_a_stand_in_that_the_client_names_is_what_it_asked_for(
     attempts: Any, to_provider: Any, said: Any, listed: Any, chosen_by: str
 ) -> None:
-    router = litellm.Router(
+    router = Router(
         model_list=[
             {"model_name": name, "litellm_params": {"model": f"openai/{name}", **to_provider}}
             for name in ("gpt-4o-mini", "gpt-4o")
@@ -248,7 +251,8 @@ async def test_a_stand_in_that_the_client_names_is_what_it_asked_for(
     logging, data = function_setup("acompletion", Rules(), datetime.now(), **data)
     data["litellm_logging_obj"] = logging
     arguments: Any = {"user_api_key_dict": None, "cache": None, "call_type": "acompletion"}
-    await litellm.callbacks[-1].async_pre_call_hook(data=data, **arguments)
+    metering: Any = litellm.callbacks[-1]
+    await metering.async_pre_call_hook(data=data, **arguments)
     # As the proxy does once the hooks, an operator's among them, have run.
     data["proxy_server_request"]["body"] = {"model": "gpt-4o-mini", "fallbacks": listed}
     await router.acompletion(fallbacks=listed, **data)

@@ -7,6 +7,7 @@ from typing import Any
 
 import litellm
 import pytest
+from litellm.router import Router
 
 import costspan
 from costspan.adapter import OpenOperation, current, open_operation
@@ -32,7 +33,7 @@ def enclosed() -> Iterator[OpenOperation]:
 async def test_a_sync_router_inside_an_event_loop_keeps_owner_and_run(
     attempts: Any, provider: Any, to_provider: Any, said: Any, enclosed: Any
 ) -> None:
-    router = litellm.Router(
+    router = Router(
         model_list=[
             {"model_name": name, "litellm_params": {"model": f"openai/{name}", **to_provider}}
             for name in ("gpt-4o", "gpt-4o-mini")
@@ -65,9 +66,7 @@ async def test_the_hosts_exception_passes_through_the_thread_unchanged(
     attempts: Any, provider: Any, to_provider: Any, said: Any
 ) -> None:
     params = {"model": "openai/gpt-4o", **to_provider}
-    router = litellm.Router(
-        model_list=[{"model_name": "only", "litellm_params": params}], num_retries=0
-    )
+    router = Router(model_list=[{"model_name": "only", "litellm_params": params}], num_retries=0)
     with pytest.raises(litellm.exceptions.RateLimitError):
         router.completion("only", said("[[status=429 retry_after=0]]"))
     [attempt] = attempts(1)
@@ -95,4 +94,5 @@ def test_wrapping_litellm_twice_is_wrapping_it_once() -> None:
     before = asyncify.run_async_function, executor.submit, CustomStreamWrapper.__init__
     patches.apply()
     assert (asyncify.run_async_function, executor.submit, CustomStreamWrapper.__init__) == before
-    assert litellm.router.run_async_function is asyncify.run_async_function
+    theirs = litellm.router.run_async_function  # type: ignore[attr-defined]  # as it is named there
+    assert theirs is asyncify.run_async_function

@@ -64,6 +64,7 @@ async def get(app: Any, path: str = "/", **headers: str) -> None:
 
 
 def server_span(traces: Any) -> ReadableSpan:
+    span: ReadableSpan
     (span,) = (one for one in traces.finished().values() if one.kind is SpanKind.SERVER)
     return span
 

@@ -1,5 +1,7 @@
 """What the tests of the loopback provider share: calls of it, its one row, a clock."""
 
+from typing import Any
+
 import openai
 
 from costspan.conformance.provider import LoopbackProvider, Row
@@ -18,10 +20,10 @@ class Clock:
         return self.now
 
 
-def ask(client: openai.OpenAI, text: str, **more: object):
-    return client.chat.completions.create(
-        **{"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **more}
-    )
+def ask(client: openai.OpenAI, text: str, **more: Any) -> Any:
+    """The reply; with `stream=True` its chunks."""
+    said: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": text}]}
+    return client.chat.completions.create(**{**said, **more})
 
 
 def only(provider: LoopbackProvider) -> Row:

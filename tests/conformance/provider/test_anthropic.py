@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import pytest
@@ -12,7 +13,7 @@ from costspan.adapter import usage
 from costspan.conformance.provider import DEFAULT_PRICES, LoopbackProvider
 
 
-def test_usage_tells_the_cache_apart(provider):
+def test_usage_tells_the_cache_apart(provider: LoopbackProvider) -> None:
     reply = post(provider, CACHED)
     assert reply.headers["request-id"].startswith("req_")
     message = reply.json()
@@ -36,7 +37,7 @@ def test_usage_tells_the_cache_apart(provider):
     assert usage.from_anthropic(message["usage"]) == CACHED_PARTS
 
 
-def test_a_stream_in_anthropics_order(provider):
+def test_a_stream_in_anthropics_order(provider: LoopbackProvider) -> None:
     found = events(post(provider, CACHED, stream=True))
     found_types = [event["type"] for event in found]
     assert found_types[:3] == ["message_start", "content_block_start", "ping"]
@@ -58,7 +59,7 @@ def test_a_stream_in_anthropics_order(provider):
     assert [(row.cost_pico, row.reported) for row in provider.truth] == [(CACHED_PICO, True)] * 2
 
 
-def test_tool_use_blocks_plain_and_streamed(provider):
+def test_tool_use_blocks_plain_and_streamed(provider: LoopbackProvider) -> None:
     plain = post(provider, TOOLS).json()
     assert plain["stop_reason"] == "tool_use"
     text, search, stop = plain["content"]
@@ -83,7 +84,7 @@ def test_tool_use_blocks_plain_and_streamed(provider):
     assert [row.usage for row in provider.truth] == [{"input": 50, "output": 9}] * 2
 
 
-def test_directives_are_read_in_system_blocks_and_tool_results(provider):
+def test_directives_are_read_in_system_blocks_and_tool_results(provider: LoopbackProvider) -> None:
     asked = {"role": "user", "content": [{"type": "text", "text": "[[tool=go out=7]] [[out=2]]"}]}
     system = [{"type": "text", "text": "you plan [[tenant=acme purpose=plan]]"}]
     [call] = post(provider, "", messages=[asked], system=system).json()["content"]
@@ -111,7 +112,7 @@ def test_directives_are_read_in_system_blocks_and_tool_results(provider):
         (529, "overloaded_error"),
     ],
 )
-def test_errors_have_anthropics_body(provider, status, kind):
+def test_errors_have_anthropics_body(provider: LoopbackProvider, status: int, kind: str) -> None:
     reply = post(provider, f"[[status={status} retry_after=2]]", stream=True)
     assert reply.status_code == status
     assert reply.headers["retry-after"] == "2"
@@ -135,25 +136,25 @@ def test_errors_have_anthropics_body(provider, status, kind):
     ],
     ids=str,
 )
-def test_garbage_is_a_400_with_a_row(provider, wrong):
+def test_garbage_is_a_400_with_a_row(provider: LoopbackProvider, wrong: dict[str, Any]) -> None:
     reply = post(provider, "x", **wrong)
     assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
     assert (only(provider).status, only(provider).billed) == (400, False)
 
 
-def test_tool_arguments_must_be_an_object(provider):
+def test_tool_arguments_must_be_an_object(provider: LoopbackProvider) -> None:
     provider.script("array", {"tool": "go:[1]"})
     reply = post(provider, "[[array]]")
     assert reply.status_code == 400
     assert "not a JSON object" in reply.json()["error"]["message"]
 
 
-def test_unknown_model(provider):
+def test_unknown_model(provider: LoopbackProvider) -> None:
     reply = post(provider, "x", model="claude-none")
     assert (reply.status_code, reply.json()["error"]["type"]) == (404, "not_found_error")
 
 
-def test_faults_and_times(provider):
+def test_faults_and_times(provider: LoopbackProvider) -> None:
     text = "[[status=529 times=2 in=10 out=5]]"
     assert [post(provider, text).status_code for _ in range(3)] == [529, 529, 200]
     for text in ("[[fault=die in=10 out=5]]", "[[fault=refuse]]"):
@@ -166,7 +167,7 @@ def test_faults_and_times(provider):
     assert (cut.delivery, cut.usage) == ("aborted", {"input": 10, "output": 30})  # 3 of 9 chunks
 
 
-def test_a_late_reply_and_a_client_that_leaves(provider):
+def test_a_late_reply_and_a_client_that_leaves(provider: LoopbackProvider) -> None:
     assert post(provider, "[[fault=timeout delay=0.05 in=10 out=5]]").status_code == 200
     url, asked = f"{provider.url}/v1/messages", "[[fault=timeout after=2 gone=sent in=10 out=90]]"
     with httpx.stream("POST", url, json=body(asked, stream=True)) as reply:
@@ -177,7 +178,7 @@ def test_a_late_reply_and_a_client_that_leaves(provider):
     assert (row.delivery, row.usage["output"], row.reported) == ("disconnected", 20, False)
 
 
-def test_missing_usage_is_billed(provider):
+def test_missing_usage_is_billed(provider: LoopbackProvider) -> None:
     assert "usage" not in post(provider, "[[usage=none in=10 out=5]]").json()
     found = events(post(provider, "[[usage=none in=10 out=5]]", stream=True))
     assert not any("usage" in event or "usage" in event.get("message", {}) for event in found)
@@ -185,7 +186,7 @@ def test_missing_usage_is_billed(provider):
     assert [(row.reported, row.cost_pico) for row in provider.truth] == [(False, cost)] * 2
 
 
-def test_names_tiers_thinking_and_users(provider):
+def test_names_tiers_thinking_and_users(provider: LoopbackProvider) -> None:
     text = "[[in=5 out=20 reasoning=12 finish=length id=msg_same model=claude-haiku-4-5]]"
     more = {"metadata": {"user_id": "u1"}, "service_tier": "standard_only"}
     message = post(provider, text, **more).json()
@@ -197,7 +198,7 @@ def test_names_tiers_thinking_and_users(provider):
     assert row.cost_pico == 5 * 1_000_000 + 20 * 5_000_000
 
 
-def test_searches_are_priced_if_the_book_prices_them():
+def test_searches_are_priced_if_the_book_prices_them() -> None:
     prices = {"claude-sonnet-4-5": {**DEFAULT_PRICES["claude-sonnet-4-5"], "web_searches": "0.01"}}
     with LoopbackProvider(prices=prices) as provider:
         told = post(provider, "[[in=10 out=5 web_searches=3]]").json()["usage"]
@@ -213,14 +214,16 @@ def test_searches_are_priced_if_the_book_prices_them():
 
 
 @pytest.mark.parametrize("word", ["cache_write_1h=1", "web_searches=1"])
-def test_openais_wire_does_not_swallow_what_it_cannot_tell(provider, word):
+def test_openais_wire_does_not_swallow_what_it_cannot_tell(
+    provider: LoopbackProvider, word: str
+) -> None:
     asked = {**body(f"[[in=5 out=5 {word}]]"), "model": "claude-sonnet-4-5"}
     reply = httpx.post(f"{provider.base_url}/chat/completions", json=asked)
     assert reply.status_code == 400
     assert only(provider).cost_pico == 0
 
 
-def test_the_invoice_is_the_truth(provider):
+def test_the_invoice_is_the_truth(provider: LoopbackProvider) -> None:
     for number in range(1, 6):
         words = f"cached={number} cache_write={number // 2} cache_write_1h=1 out={number}"
         post(provider, f"[[in={number * 4} {words}]]", stream=bool(number % 2))

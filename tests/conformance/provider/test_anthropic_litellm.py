@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # before the import: no loo
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own deprecations at import
     import litellm
+    from litellm import exceptions
 
 # pydantic on LiteLLM's models, as it builds, copies and serialises its own replies
 pytestmark = [
@@ -40,17 +41,17 @@ def ask(provider: LoopbackProvider) -> Iterator[Any]:
 
     litellm.suppress_debug_info = True
     yield complete
-    litellm.in_memory_llm_clients_cache.flush_cache()
+    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]  # theirs
 
 
-def test_litellm_plain(provider, ask):
+def test_litellm_plain(provider: LoopbackProvider, ask: Callable[..., Any]) -> None:
     reply = ask(CACHED)
     assert reply.choices[0].message.content
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (1000, 200)
     assert usage.from_litellm(reply.usage) == only(provider).usage == CACHED_PARTS
 
 
-def test_litellm_stream(provider, ask):
+def test_litellm_stream(provider: LoopbackProvider, ask: Callable[..., Any]) -> None:
     chunks = list(ask(CACHED, stream=True, stream_options={"include_usage": True}))
     spoken = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert spoken == ask(CACHED).choices[0].message.content
@@ -59,7 +60,7 @@ def test_litellm_stream(provider, ask):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_litellm_tools(provider, ask, stream):
+def test_litellm_tools(provider: LoopbackProvider, ask: Callable[..., Any], stream: bool) -> None:
     go = {"name": "search", "parameters": {"type": "object", "properties": {}}}
     reply = ask(TOOLS, tools=[{"type": "function", "function": go}], stream=stream)
     if stream:
@@ -77,14 +78,16 @@ def test_litellm_tools(provider, ask, stream):
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (400, litellm.BadRequestError),
-        (401, litellm.AuthenticationError),
-        (404, litellm.NotFoundError),
-        (429, litellm.RateLimitError),
-        (529, litellm.InternalServerError),
+        (400, exceptions.BadRequestError),
+        (401, exceptions.AuthenticationError),
+        (404, exceptions.NotFoundError),
+        (429, exceptions.RateLimitError),
+        (529, exceptions.InternalServerError),
     ],
 )
-def test_litellm_errors(provider, ask, status, error):
+def test_litellm_errors(
+    provider: LoopbackProvider, ask: Callable[..., Any], status: int, error: type[Exception]
+) -> None:
     with pytest.raises(error, match="told to answer"):
         ask(f"[[status={status}]]")
     assert (only(provider).status, only(provider).billed) == (status, False)

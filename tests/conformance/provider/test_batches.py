@@ -4,7 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import openai
@@ -18,7 +18,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # LiteLLM's own deprecations at import
     import litellm
 
-CHAT = "/v1/chat/completions"
+CHAT: Final = "/v1/chat/completions"
 DAY_SECONDS = 86_400
 
 
@@ -53,12 +53,15 @@ def submit(client: openai.OpenAI, content: bytes, url: Any = CHAT, **more: Any) 
     )
 
 
-def answers(client: openai.OpenAI, file_id: str) -> dict[str, Any]:
+def answers(client: openai.OpenAI, file_id: str | None) -> dict[str, Any]:
+    assert file_id is not None
     lines = client.files.content(file_id).text.splitlines()
     return {line["custom_id"]: line["response"] for line in map(json.loads, lines)}
 
 
-def test_a_batch_is_polled_completes_and_is_billed_once(provider, client, clock):
+def test_a_batch_is_polled_completes_and_is_billed_once(
+    provider: LoopbackProvider, client: openai.OpenAI, clock: Clock
+) -> None:
     content = jsonl(
         ("gpt-4o", "[[in=100 out=20 tenant=acme polls=2]]"),
         ("gpt-4o", "ünïcode [[in=10 out=2 reasoning=1 tenant=globex]]"),
@@ -70,7 +73,7 @@ def test_a_batch_is_polled_completes_and_is_billed_once(provider, client, clock)
     for _ in range(2):
         batch = client.batches.retrieve(batch.id)
         assert (batch.status, batch.output_file_id, batch.usage) == ("in_progress", None, None)
-    assert provider.truth == ()
+    assert list(provider.truth) == []
     clock.now += DAY_SECONDS * 10**9
     for _ in range(3):
         batch = client.batches.retrieve(batch.id)
@@ -115,16 +118,21 @@ def test_a_batch_is_polled_completes_and_is_billed_once(provider, client, clock)
 @pytest.mark.parametrize(
     ("url", "model"), [("/v1/embeddings", "text-embedding-3-small"), ("/v1/responses", "gpt-4o")]
 )
-def test_batches_of_other_endpoints(provider, client, url, model):
+def test_batches_of_other_endpoints(
+    provider: LoopbackProvider, client: openai.OpenAI, url: str, model: str
+) -> None:
     batch = submit(client, jsonl((model, "[[in=7 out=3 polls=0]]"), url=url), url)
     batch = client.batches.retrieve(batch.id)
     assert (batch.status, batch.error_file_id) == ("completed", None)
+    assert batch.usage is not None
     assert batch.usage.input_tokens == 7
     [row] = provider.truth
     assert (row.endpoint, row.usage["input"], row.batch_id) == (url, 7, batch.id)
 
 
-def test_scripts_and_missing_usage_in_a_batch(provider, client):
+def test_scripts_and_missing_usage_in_a_batch(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     provider.script("two", "in=1 out=1 usage=none", "in=2 out=2 usage=none polls=0")
     batch = submit(client, jsonl(("gpt-4o", "[[two]]"), ("gpt-4o", "[[two]]")))
     batch = client.batches.retrieve(batch.id)
@@ -135,7 +143,9 @@ def test_scripts_and_missing_usage_in_a_batch(provider, client):
     ]
 
 
-def test_a_line_that_cannot_be_served_fails_alone(provider, client):
+def test_a_line_that_cannot_be_served_fails_alone(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     content = jsonl(
         ("gpt-4o", "[[in=1 out=1 polls=0]]"),
         ("gpt-4o", "[[fault=die]]"),
@@ -151,7 +161,9 @@ def test_a_line_that_cannot_be_served_fails_alone(provider, client):
     assert [row.billed for row in provider.truth] == [True, False, False, False]
 
 
-def test_what_is_not_there_and_what_is_not_right(provider, client):
+def test_what_is_not_there_and_what_is_not_right(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     for look in (client.batches.retrieve, client.files.retrieve, client.files.content):
         with pytest.raises(openai.NotFoundError):
             look("batch_none")
@@ -169,7 +181,7 @@ def test_what_is_not_there_and_what_is_not_right(provider, client):
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
 @pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")
 @pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning")
-def test_litellm_polls_a_batch(provider):
+def test_litellm_polls_a_batch(provider: LoopbackProvider) -> None:
     to = {"custom_llm_provider": "openai", "api_base": provider.base_url, "api_key": "k"}
     content = jsonl(("gpt-4o", "[[in=100 out=20 tenant=acme]]"))
     file = litellm.create_file(file=("in.jsonl", content), purpose="batch", **to)
@@ -182,4 +194,4 @@ def test_litellm_polls_a_batch(provider):
     assert json.loads(line)["response"]["body"]["usage"]["total_tokens"] == 120
     [row] = provider.truth
     assert (row.tenant, row.cost_pico) == ("acme", 100 * 1_250_000 + 20 * 5_000_000)
-    litellm.in_memory_llm_clients_cache.flush_cache()
+    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]  # theirs

@@ -1,14 +1,18 @@
 """What the loopback provider bills when calls fail, die, hang or are retried."""
 
+from typing import Any
+
 import httpx
 import openai
 import pytest
 from provider_calls import ask, only
 
-from costspan.conformance.provider import Step
+from costspan.conformance.provider import LoopbackProvider, Step
 
 
-def test_client_retries_are_seen_one_by_one(provider, client):
+def test_client_retries_are_seen_one_by_one(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     provider.script("flaky", Step(status=503, retry_after=0), "status=429 retry_after=0", "out=5")
     reply = ask(client.with_options(max_retries=2), "[[flaky tenant=acme in=10]]")
     assert reply.usage.completion_tokens == 5
@@ -22,13 +26,17 @@ def test_client_retries_are_seen_one_by_one(provider, client):
     assert sum(row.cost_pico for row in rows) == 10 * 2_500_000 + 5 * 10_000_000
 
 
-def test_in_band_fault_passes_after_its_times(provider, client):
+def test_in_band_fault_passes_after_its_times(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     text = "[[status=500 retry_after=0 times=2 in=10 out=5]]"
     assert ask(client.with_options(max_retries=2), text).usage.total_tokens == 15
     assert [row.status for row in provider.truth] == [500, 500, 200]
 
 
-def test_a_model_fails_for_a_while_and_the_fallback_serves(provider, client):
+def test_a_model_fails_for_a_while_and_the_fallback_serves(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     provider.fail_model("gpt-4o", times=2)
     for _ in range(2):
         with pytest.raises(openai.InternalServerError):
@@ -47,15 +55,21 @@ def test_a_model_fails_for_a_while_and_the_fallback_serves(provider, client):
         (500, openai.InternalServerError),
     ],
 )
-def test_errors_have_the_openai_body(provider, client, status, error):
+def test_errors_have_the_openai_body(
+    provider: LoopbackProvider,
+    client: openai.OpenAI,
+    status: int,
+    error: type[openai.APIStatusError],
+) -> None:
     with pytest.raises(error) as caught:
         ask(client, f"[[status={status}]]")
-    assert caught.value.body["message"]
+    told: Any = caught.value.body
+    assert told["message"]
     assert only(provider).status == status
     assert not only(provider).billed
 
 
-def test_a_failure_may_cost_money(provider, client):
+def test_a_failure_may_cost_money(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     with pytest.raises(openai.InternalServerError):
         ask(client, "[[status=500 billed=true in=10 out=5]]")
     row = only(provider)
@@ -64,7 +78,9 @@ def test_a_failure_may_cost_money(provider, client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_timeout_is_billed_though_nobody_reads_it(provider, client, stream):
+def test_a_timeout_is_billed_though_nobody_reads_it(
+    provider: LoopbackProvider, client: openai.OpenAI, stream: bool
+) -> None:
     with pytest.raises(openai.APITimeoutError):
         ask(client.with_options(timeout=0.2), "[[fault=timeout in=10 out=5]]", stream=stream)
     assert provider.wait_idle()
@@ -73,12 +89,16 @@ def test_a_timeout_is_billed_though_nobody_reads_it(provider, client, stream):
     assert row.cost_pico == 75_000_000
 
 
-def test_a_patient_client_gets_the_late_reply(provider, client):
+def test_a_patient_client_gets_the_late_reply(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     assert ask(client, "[[fault=timeout delay=0.05 in=10 out=5]]").usage.total_tokens == 15
     assert only(provider).delivery == "complete"
 
 
-def test_a_dying_stream_is_billed_for_what_was_sent(provider, client):
+def test_a_dying_stream_is_billed_for_what_was_sent(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     chunks = []
     stream = ask(client, "[[fault=die after=3 in=10 out=90]]", stream=True)
     with pytest.raises(httpx.RemoteProtocolError):
@@ -90,7 +110,9 @@ def test_a_dying_stream_is_billed_for_what_was_sent(provider, client):
 
 
 @pytest.mark.parametrize("fault", ["die", "refuse"])
-def test_a_broken_plain_reply(provider, client, fault):
+def test_a_broken_plain_reply(
+    provider: LoopbackProvider, client: openai.OpenAI, fault: str
+) -> None:
     with pytest.raises(openai.APIConnectionError):
         ask(client, f"[[fault={fault} in=10 out=5]]")
     row = only(provider)
@@ -99,7 +121,9 @@ def test_a_broken_plain_reply(provider, client, fault):
 
 
 @pytest.mark.parametrize(("gone", "output"), [("all", 90), ("sent", 20)])
-def test_a_client_that_leaves_mid_stream(provider, client, gone, output):
+def test_a_client_that_leaves_mid_stream(
+    provider: LoopbackProvider, client: openai.OpenAI, gone: str, output: int
+) -> None:
     text = f"[[fault=timeout after=2 gone={gone} in=10 out=90]]"
     with ask(client, text, stream=True) as stream:
         spoken = (chunk.choices[0].delta.content for chunk in stream)
@@ -109,7 +133,7 @@ def test_a_client_that_leaves_mid_stream(provider, client, gone, output):
     assert (row.delivery, row.usage["output"]) == ("disconnected", output)
 
 
-def test_missing_usage_is_billed(provider, client):
+def test_missing_usage_is_billed(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     assert ask(client, "[[usage=none in=10 out=5]]").usage is None
     options = {"stream": True, "stream_options": {"include_usage": True}}
     chunks = list(ask(client, "[[usage=none in=10 out=5]]", **options))
@@ -117,7 +141,9 @@ def test_missing_usage_is_billed(provider, client):
     assert [(row.reported, row.cost_pico) for row in provider.truth] == [(False, 75_000_000)] * 2
 
 
-def test_unknown_models_and_rates_cost_nothing(provider, client):
+def test_unknown_models_and_rates_cost_nothing(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
         ask(client, "x", model="gpt-none")
     assert caught.value.code == "model_not_found"

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -35,7 +36,7 @@ def chat(provider: LoopbackProvider, text: str, model: str = "gpt-4o", **headers
     httpx.post(url, json=body, headers=headers).raise_for_status()
 
 
-def costs(provider: LoopbackProvider, **query: object):
+def costs(provider: LoopbackProvider, **query: Any) -> tuple[httpx.Response, Any]:
     reply = httpx.get(
         f"{provider.base_url}/organization/costs",
         params={"start_time": START, **query},
@@ -44,7 +45,7 @@ def costs(provider: LoopbackProvider, **query: object):
     return reply.raise_for_status(), json.loads(reply.text, parse_float=Decimal)
 
 
-def amounts(page) -> list[Decimal]:
+def amounts(page: Any) -> list[Decimal]:
     return [result["amount"]["value"] for bucket in page["data"] for result in bucket["results"]]
 
 
@@ -59,18 +60,20 @@ def amounts(page) -> list[Decimal]:
         ({}, 0, {}),
     ],
 )
-def test_prices_round_half_even_once_and_split_exactly(components, pico, split):
+def test_prices_round_half_even_once_and_split_exactly(
+    components: dict[str, int], pico: int, split: dict[str, int]
+) -> None:
     cost = PriceList(PRICES, {}).cost("tiny", "default", components)
     assert (cost.pico, cost.by_component) == (pico, split)
 
 
 @pytest.mark.parametrize("rate", [0.1, 1, None, "x", "NaN", "-1", "Infinity"])
-def test_a_rate_is_a_decimal_string(rate):
+def test_a_rate_is_a_decimal_string(rate: Any) -> None:
     with pytest.raises(ValueError, match="a rate is"):
         PriceList({"m": {"input": rate}}, {})
 
 
-def test_names():
+def test_names() -> None:
     prices = PriceList(
         {"m": {"input": "1"}, "m#flex": {"input": "2"}, "old": {}},
         {"m-2025-01-01": "m", "m-2024-01-01": "m", "ghost-1": "ghost"},
@@ -85,7 +88,7 @@ def test_names():
     assert prices.cost("m-2025-01-01", "flex", {"input": 3}).pico == 6 * 10**6
 
 
-def test_the_invoice_is_the_truth_to_the_pico(provider):
+def test_the_invoice_is_the_truth_to_the_pico(provider: LoopbackProvider) -> None:
     for number in range(1, 8):
         chat(provider, f"[[in={number} cached={number // 2} out={number} project=p{number % 2}]]")
         chat(provider, f"[[in={number} cached=1 out={number}]]", model="tiny")
@@ -95,10 +98,10 @@ def test_the_invoice_is_the_truth_to_the_pico(provider):
     assert sum(line.amount_pico for line in provider.invoice()) == truth
     for group in ([], ["line_item"], ["project_id"], ["line_item", "project_id", "api_key_id"]):
         _, page = costs(provider, **{"group_by[]": group})
-        assert int(sum(amounts(page)).scaleb(12)) == truth
+        assert int(sum(amounts(page), Decimal()).scaleb(12)) == truth
 
 
-def test_costs_page_in_openais_shape(provider):
+def test_costs_page_in_openais_shape(provider: LoopbackProvider) -> None:
     chat(provider, "[[in=1000 cached=400 out=200]]", **{"OpenAI-Project": "proj_a"})
     chat(provider, "[[in=10 out=1 tier=batch]]", Authorization="Bearer k")
     reply, page = costs(provider, group_by="line_item,project_id")
@@ -120,7 +123,7 @@ def test_costs_page_in_openais_shape(provider):
     assert {r["quantity"] for r in bucket["results"]} == {600, 400, 200, 10, 1}
 
 
-def test_days_and_pages(provider, clock):
+def test_days_and_pages(provider: LoopbackProvider, clock: Clock) -> None:
     for day in (0, 0, 2, 9):
         clock.now = START * 10**9 + day * DAY_NS + 5
         chat(provider, "[[in=1 out=0]]")
@@ -147,22 +150,22 @@ def test_days_and_pages(provider, clock):
         {"page": "second"},
     ],
 )
-def test_a_bad_query_is_a_400(provider, query):
+def test_a_bad_query_is_a_400(provider: LoopbackProvider, query: dict[str, Any]) -> None:
     with pytest.raises(httpx.HTTPStatusError, match="400"):
         costs(provider, **query)
 
 
-def test_the_bill_needs_a_key(provider):
+def test_the_bill_needs_a_key(provider: LoopbackProvider) -> None:
     for path in ("costs", "usage/completions"):
         reply = httpx.get(f"{provider.base_url}/organization/{path}?start_time=1")
         assert reply.status_code == 401
 
 
-def test_the_real_client_reads_costs_and_usage(provider):
+def test_the_real_client_reads_costs_and_usage(provider: LoopbackProvider) -> None:
     with openai.OpenAI(base_url=provider.base_url, api_key="k", admin_api_key="a") as client:
         provider.fail_model("gpt-4o", status=429)  # Its retry is the client's own matter.
         for text in ("[[in=1000 cached=400 out=200]]", "[[in=1 out=2]]"):
-            messages = [{"role": "user", "content": text}]
+            messages: list[Any] = [{"role": "user", "content": text}]
             client.chat.completions.create(model="gpt-4o", messages=messages, user="u1")
         client.embeddings.create(model="text-embedding-3-small", input="a b c")
         usage = client.admin.organization.usage
@@ -170,6 +173,8 @@ def test_the_real_client_reads_costs_and_usage(provider):
         assert len(paid.data[0].results) == 4
         [used] = usage.completions(start_time=START, group_by=["model", "user_id"]).data[0].results
         [embedded] = usage.embeddings(start_time=START, bucket_width="1h").data[0].results
+    assert used.object == "organization.usage.completions.result"
+    assert embedded.object == "organization.usage.embeddings.result"
     assert (used.model, used.user_id) == ("gpt-4o-2024-08-06", "u1")
     assert (used.input_tokens, used.input_cached_tokens, used.output_tokens) == (1001, 400, 202)
     assert used.input_uncached_tokens == 601
@@ -177,7 +182,7 @@ def test_the_real_client_reads_costs_and_usage(provider):
     assert (embedded.input_tokens, embedded.num_model_requests) == (3, 1)
 
 
-def test_default_prices_hold_those_of_the_golden_book():
+def test_default_prices_hold_those_of_the_golden_book() -> None:
     """The golden scenarios and the loopback provider speak of the same money."""
     golden = Path(__file__).parents[2] / "golden" / "merge.json"
     if not golden.exists():

@@ -1,13 +1,19 @@
 """The loopback provider as the real OpenAI client sees it: replies, usage, tiers and models."""
 
+from typing import Any
+
 import openai
 import pytest
+from openai.types.responses import EasyInputMessageParam, ResponseFunctionToolCallParam
+from openai.types.responses.response_input_param import FunctionCallOutput
 from provider_calls import ask, only
 
 from costspan.conformance.provider import LoopbackProvider
 
 
-def test_plain_chat_tells_inclusive_usage_and_bills_disjoint_components(provider, client):
+def test_plain_chat_tells_inclusive_usage_and_bills_disjoint_components(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     reply = ask(client, "hi [[in=1000 out=200 cached=400 reasoning=50 tenant=acme purpose=plan]]")
     assert reply.model == "gpt-4o-2024-08-06"
     assert reply.service_tier == "default"
@@ -31,14 +37,18 @@ def test_plain_chat_tells_inclusive_usage_and_bills_disjoint_components(provider
     assert provider.totals(by="tenant") == {"acme": 4_000_000_000}
 
 
-def test_without_a_script_usage_is_the_word_count(provider, client):
+def test_without_a_script_usage_is_the_word_count(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     reply = ask(client, "one two three", user="acme")
     assert reply.usage.prompt_tokens == 3
     assert reply.usage.completion_tokens == len(reply.choices[0].message.content.split())
     assert only(provider).tenant == "acme"
 
 
-def test_stream_tells_usage_only_when_asked(provider, client):
+def test_stream_tells_usage_only_when_asked(
+    provider: LoopbackProvider, client: openai.OpenAI
+) -> None:
     text = "[[in=100 out=20]]"
     silent = list(ask(client, text, stream=True))
     assert all(chunk.usage is None and chunk.choices for chunk in silent)
@@ -54,7 +64,7 @@ def test_stream_tells_usage_only_when_asked(provider, client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_tool_calls(provider, client, stream):
+def test_tool_calls(provider: LoopbackProvider, client: openai.OpenAI, stream: bool) -> None:
     text = """[[in=50 out=9 tool='search:{"q": "a b"}' tool=stop]] [[in=70 out=3]]"""
     reply = ask(client, text, stream=stream)
     calls = collect_calls(reply) if stream else reply.choices[0].message.tool_calls
@@ -63,7 +73,9 @@ def test_tool_calls(provider, client, stream):
         ("stop", "{}"),
     ]
     assert len({c.id for c in calls}) == 2
-    said = [{"id": c.id, "type": "function", "function": {**c.function}} for c in map(flat, calls)]
+    said: list[Any] = [
+        {"id": c.id, "type": "function", "function": {**c.function}} for c in map(flat, calls)
+    ]
     second = client.chat.completions.create(
         model="gpt-4o",
         messages=[
@@ -80,13 +92,13 @@ def test_tool_calls(provider, client, stream):
     ]
 
 
-def flat(call):
+def flat(call: Any) -> Any:
     call.function = {"name": call.function.name, "arguments": call.function.arguments}
     return call
 
 
-def collect_calls(stream):
-    calls = {}
+def collect_calls(stream: Any) -> list[Any]:
+    calls: dict[int, Any] = {}
     for chunk in stream:
         for part in chunk.choices[0].delta.tool_calls or []:
             if part.id:
@@ -96,7 +108,7 @@ def collect_calls(stream):
     return list(calls.values())
 
 
-def test_n_replies_are_one_usage(provider, client):
+def test_n_replies_are_one_usage(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     reply = ask(client, "[[in=10 out=30]]", n=2)
     assert [choice.index for choice in reply.choices] == [0, 1]
     assert reply.usage.completion_tokens == 30
@@ -105,7 +117,7 @@ def test_n_replies_are_one_usage(provider, client):
     assert [row.usage["output"] for row in provider.truth] == [30, 30]
 
 
-def test_embeddings(provider, client):
+def test_embeddings(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     reply = client.embeddings.create(model="text-embedding-3-small", input=["a b", "c"])
     again = client.embeddings.create(
         model="text-embedding-3-small", input="c", encoding_format="float", dimensions=16
@@ -117,10 +129,11 @@ def test_embeddings(provider, client):
     assert provider.truth[0].cost_pico == 3 * 20_000
 
 
-def test_responses_plain_and_streamed(provider, client):
+def test_responses_plain_and_streamed(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     text = "[[in=100 out=20 cached=64 reasoning=5]]"
     plain = client.responses.create(model="gpt-4o-mini", input=text)
     assert plain.output_text
+    assert plain.usage is not None
     assert plain.usage.input_tokens_details.cached_tokens == 64
     events = list(client.responses.create(model="gpt-4o-mini", input=text, stream=True))
     assert [event.sequence_number for event in events] == list(range(len(events)))
@@ -132,21 +145,33 @@ def test_responses_plain_and_streamed(provider, client):
     assert [row.cost_pico for row in provider.truth] == [22_200_000, 22_200_000]
 
 
-def test_responses_tool_calls_and_turns(provider, client):
-    ask_text = {"role": "user", "content": "[[out=7 tool=go]] [[out=1]]"}
+def test_responses_tool_calls_and_turns(provider: LoopbackProvider, client: openai.OpenAI) -> None:
+    ask_text: EasyInputMessageParam = {"role": "user", "content": "[[out=7 tool=go]] [[out=1]]"}
     first = client.responses.create(model="gpt-4o", input=[ask_text])
     [call] = first.output
-    assert (call.type, call.name) == ("function_call", "go")
+    assert call.type == "function_call"
+    assert call.name == "go"
     streamed = client.responses.create(model="gpt-4o", input=[ask_text], stream=True)
-    assert [e.arguments for e in streamed if e.type.endswith("arguments.done")] == ["{}"]
-    output = {"type": "function_call_output", "call_id": call.call_id, "output": "went"}
-    given = {"type": "function_call", "call_id": call.call_id, "name": "go", "arguments": "{}"}
+    done = [e for e in streamed if e.type == "response.function_call_arguments.done"]
+    assert [e.arguments for e in done] == ["{}"]
+    output: FunctionCallOutput = {
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": "went",
+    }
+    given: ResponseFunctionToolCallParam = {
+        "type": "function_call",
+        "call_id": call.call_id,
+        "name": "go",
+        "arguments": "{}",
+    }
     second = client.responses.create(model="gpt-4o", input=[ask_text, given, output])
     assert second.output_text
+    assert second.usage is not None
     assert second.usage.output_tokens == 1
 
 
-def test_tiers_names_and_ids_as_scripted(provider, client):
+def test_tiers_names_and_ids_as_scripted(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     batch = ask(client, "[[in=10 out=5]]", service_tier="batch")
     assert batch.service_tier == "batch"
     assert ask(client, "x", service_tier="scale").service_tier == "default"
@@ -158,7 +183,7 @@ def test_tiers_names_and_ids_as_scripted(provider, client):
     assert provider.truth[2].cost_pico == 10 * 150_000 + 5 * 600_000
 
 
-def test_audio_tokens_are_components_of_their_own():
+def test_audio_tokens_are_components_of_their_own() -> None:
     prices = {"m": {"input": "1", "output": "1", "audio_input": "40", "audio_output": "80"}}
     with (
         LoopbackProvider(prices=prices) as provider,
@@ -171,7 +196,7 @@ def test_audio_tokens_are_components_of_their_own():
     assert row.cost_pico == (6 + 4 * 40 + 5 + 3 * 80) * 10**6
 
 
-def test_models(provider, client):
+def test_models(provider: LoopbackProvider, client: openai.OpenAI) -> None:
     names = [model.id for model in client.models.list()]
     assert {"gpt-4o", "gpt-4o-2024-08-06"} <= set(names)
     assert not any("#" in name for name in names)

@@ -14,8 +14,8 @@ from provider_calls import ask, only
 from costspan.conformance.provider import LoopbackProvider
 
 
-def test_raw_stream_frames(provider):
-    connection = http.client.HTTPConnection(*provider.url.removeprefix("http://").split(":"))
+def test_raw_stream_frames(provider: LoopbackProvider) -> None:
+    connection = http.client.HTTPConnection(provider.url.removeprefix("http://"))
     body = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "x"}]}
     for _ in range(2):  # The connection is kept alive.
         connection.request("POST", "/v1/chat/completions", json.dumps(body))
@@ -47,7 +47,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
-def test_garbage_is_a_400_with_a_row(provider, body):
+def test_garbage_is_a_400_with_a_row(provider: LoopbackProvider, body: bytes) -> None:
     reply = httpx.post(f"{provider.base_url}/chat/completions", content=body)
     assert reply.status_code == 400
     assert reply.json()["error"]["type"] == "invalid_request_error"
@@ -66,7 +66,7 @@ def test_garbage_is_a_400_with_a_row(provider, body):
         b"GET /v1/chat/completions HTTP/1.1\r\nConnection: close\r\n\r\n",
     ],
 )
-def test_raw_garbage_gets_an_error_and_an_end(provider, raw):
+def test_raw_garbage_gets_an_error_and_an_end(provider: LoopbackProvider, raw: bytes) -> None:
     host, port = provider.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(raw)
@@ -77,7 +77,7 @@ def test_raw_garbage_gets_an_error_and_an_end(provider, raw):
     assert httpx.get(f"{provider.base_url}/models").status_code == 200
 
 
-def test_a_chunked_request_body_is_read(provider):
+def test_a_chunked_request_body_is_read(provider: LoopbackProvider) -> None:
     parts = [
         b'{"model": "gpt-4o", "messages": [{"role": "user", ',
         b'"content": "[[in=4 out=2]]"}]}',
@@ -86,13 +86,14 @@ def test_a_chunked_request_body_is_read(provider):
     assert reply.json()["usage"]["total_tokens"] == 6
 
 
-def test_many_at_once_are_all_written_down(provider):
+def test_many_at_once_are_all_written_down(provider: LoopbackProvider) -> None:
     def work(number: int) -> int:
         with openai.OpenAI(base_url=provider.base_url, api_key="k") as client:
             text = f"[[in={number} out=3 tenant=t{number % 4}]]"
             if number % 2:
                 return sum(len(c.choices) for c in ask(client, text, stream=True))
-            return ask(client, text).usage.total_tokens
+            total: int = ask(client, text).usage.total_tokens
+            return total
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(work, range(1, 49)))
@@ -105,7 +106,7 @@ def test_many_at_once_are_all_written_down(provider):
     assert provider.totals(by="tenant") == want
 
 
-def test_closing_hangs_up_and_leaves_no_thread():
+def test_closing_hangs_up_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     provider = LoopbackProvider().start()
     with (
