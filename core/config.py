@@ -26,6 +26,11 @@ _OPEN_TTL_SECONDS_MAX = 10 * 366 * 86_400
 FILE_NAME = "costspan.toml"
 Sync = Literal["interval", "always"]
 Drain = Literal["on", "off"]
+_MEANT = re.compile(
+    r"\s*(postgres(ql)?|sqlite):(?!//)|(.*\s)?(host|hostaddr|port|dbname|user|password|service)\s*=",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A URL without its slashes, or what libpq calls a connection string."""
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _KEYS = (
     "ledger",
@@ -93,7 +98,24 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ledger_url(self) -> str:
         """The ledger as a URL; a bare path is an SQLite file."""
-        return self.ledger if "://" in self.ledger else f"sqlite:///{self.ledger}"
+        return url_of(self.ledger)
+
+
+def url_of(ledger: str) -> str:
+    """A ledger as a URL; a bare path is an SQLite file.
+
+    Raises:
+        ConfigError: if it was meant as something else: a new file of that name would hide what is
+            settled into it, and a password would be in its name.
+    """
+    if "://" in ledger:
+        return ledger
+    if _MEANT.match(ledger):
+        raise ConfigError(
+            "a ledger is a URL (postgresql://user@host/database, sqlite:///ledger.db) or the path"
+            " of a file; this is neither"
+        )
+    return f"sqlite:///{ledger}"
 
 
 def data_folder() -> Path:
@@ -147,6 +169,8 @@ def load(given: Mapping[str, Any] | None = None) -> Config:
             elif key == "profile" or "://" in os.fspath(value) or (key, value) == _NO_BESIDE:
                 texts[key] = os.fspath(value)
             else:
+                if key == "ledger":
+                    _check_ledger(os.fspath(value), source)
                 texts[key] = str(base / Path(os.fspath(value)).expanduser())
     spool = Path(texts.get("spool") or data_folder() / "spool")
     return Config(
@@ -179,6 +203,14 @@ def _beside(text: str | None, spool: Path) -> Path | None:
     if text is None:
         return beside.folder_for(spool)
     return None if text == _NO_BESIDE[1] else Path(text)
+
+
+def _check_ledger(value: str, source: str) -> None:
+    """Say who set it; the text is not repeated, since there may be a password in it."""
+    try:
+        url_of(value)
+    except ConfigError as error:
+        raise ConfigError(f"{source} sets the ledger wrong: {error}") from None
 
 
 def _sync(value: object, source: str) -> Sync:

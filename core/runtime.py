@@ -119,12 +119,13 @@ def open_ledger(url: str | os.PathLike[str] | None = None) -> Books:
 
     Raises:
         LedgerMissing: if there is no ledger there.
+        ConfigError: if `url` is neither a URL nor a path.
     """
     forks.check()
     of: type[Books] = load("costspan.core.read.books").Books
     open_url: Callable[..., Ledger] = load("costspan.core.settle.ledger").open_url
-    found = settings().ledger_url if url is None else os.fspath(url)
-    return of(open_url(found if "://" in found else f"sqlite:///{found}", create=False))
+    found = settings().ledger_url if url is None else config.url_of(os.fspath(url))
+    return of(open_url(found, create=False))
 
 
 def _before_fork() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from costspan.core import config
-from costspan.core.config import OPEN_TTL_SECONDS, ConfigError
+from costspan.core.config import OPEN_TTL_SECONDS, ConfigError, url_of
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +73,30 @@ def test_the_folder_beside(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert config.load({"spool_beside": "off"}).spool_beside is None
     with pytest.raises(ConfigError, match="spool_beside"):
         config.load({"spool_beside": 7})
+
+
+@pytest.mark.parametrize(
+    "ledger",
+    [
+        "host=127.0.0.1 user=bob password=s3cret",
+        "dbname = books password = s3cret",
+        "postgresql:bob:s3cret@db/books",
+        "Postgres:bob:s3cret@db/books",
+        "sqlite:books.db",
+    ],
+)
+def test_a_ledger_that_is_neither_a_url_nor_a_path_makes_no_file(
+    ledger: str, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSTSPAN_LEDGER", ledger)
+    with pytest.raises(ConfigError, match="the environment sets the ledger wrong: ") as refused:
+        config.load()
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(ConfigError) as refused:
+        url_of(ledger)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["books.db", "C:/books.db", "a=b/host.db", "2026: hosted.db"])
+def test_odd_paths_are_paths(path: str) -> None:
+    assert url_of(path) == f"sqlite:///{path}"

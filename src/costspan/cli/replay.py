@@ -19,6 +19,7 @@ from costspan.conformance.scenario import (
     ScenarioFile,
     differences,
 )
+from costspan.core.config import url_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _url(place: str | None) -> str:
     """Where empty ledgers are made; a bare path is a file of SQLite."""
-    if place is None:
-        return IN_MEMORY
-    return place if "://" in place else f"sqlite:///{place}"
+    return IN_MEMORY if place is None else url_of(place)
 
 
 class _Shape(msgspec.Struct):
