@@ -30,6 +30,7 @@ ODD = {
     "client_encoding": "'LATIN1'",
     "standard_conforming_strings": "off",
     "transform_null_equals": "on",
+    "array_nulls": "off",
     "quote_all_identifiers": "on",
     "extra_float_digits": "-15",
     "default_transaction_isolation": "serializable",

@@ -27,6 +27,7 @@ _ROWS_PER_FETCH = 2000
 _SETTINGS = """
     SELECT pg_backend_pid(), set_config('search_path', %s, is_passing),
            set_config('jit', 'off', is_passing),
+           set_config('array_nulls', 'on', is_passing),
            set_config('tcp_keepalives_idle', '30', is_passing),
            set_config('tcp_keepalives_interval', '10', is_passing),
            set_config('tcp_keepalives_count', '3', is_passing),
@@ -37,7 +38,7 @@ _SETTINGS = """
 """A settler that vanished gives its lease back in a minute, not when TCP gives it up; and what is
 committed is on disk, since the spool that held it is deleted next. Behind a pool the session is not
 ours: there the settings are of the statement alone."""
-_PASSING = "SET LOCAL search_path = {}; SET LOCAL jit = off;"
+_PASSING = "SET LOCAL search_path = {}; SET LOCAL jit = off; SET LOCAL array_nulls = on;"
 _PASSING_ON_DISK = """
     SELECT set_config('synchronous_commit', 'on', true)
     WHERE current_setting('synchronous_commit') = 'off';"""
