@@ -128,3 +128,31 @@ def test_a_server_that_goes_away_costs_nothing_but_disk(
     assert {each["check"] for each in ran.json["findings"]}.isdisjoint({"gaps", "refused"})
     said = [*sidecar.said, ran.out, ran.err, json.dumps(checks)]
     assert not any("se-cret" in each for each in said)
+
+
+def test_a_look_that_is_refused_is_no_drain_that_failed(
+    server: object, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader's statements have a limit of time, for instance: that holds up no drain."""
+    import psycopg
+    from postgres_server import PostgresServer
+
+    assert isinstance(server, PostgresServer)
+    url = server.database()
+    open_url(url, create=True).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE blind LOGIN")
+        connection.execute("GRANT USAGE ON SCHEMA costspan TO blind")
+        connection.execute("GRANT ALL ON ALL TABLES IN SCHEMA costspan TO blind")
+        connection.execute("REVOKE ALL ON costspan.counted FROM blind")
+    monkeypatch.setenv("COSTSPAN_LEDGER", url.replace("postgres@", "blind@"))
+    monkeypatch.setenv("COSTSPAN_SPOOL_BESIDE", "off")
+    with Sidecar("--spool", tmp_path / "spool", "--late", 0.9) as sidecar:
+        sidecar.until(lambda: (sidecar.value("drains_total") or 0) > 4)
+        assert sidecar.value("ledger_up") == 1
+        assert not sidecar.metrics().get("costspan_drain_failures_total")
+        assert sidecar.value("events_open") is None
+        assert sidecar.get("/health").status == 200
+        assert sidecar.end() == 0
+    [told] = [line for line in sidecar.said if "their books are not shown" in line]
+    assert "permission denied for table counted" in told

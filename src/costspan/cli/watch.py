@@ -155,6 +155,7 @@ class Watcher:
         self._is_last = False
         self._failures = 0
         self._look_at = 0.0
+        self._is_refused_a_look = False
         self._troubles = (0, 0, 0)
         self.watched = Watched(time.time_ns(), int(plan.late_seconds * 10**9))
 
@@ -201,7 +202,6 @@ class Watcher:
             )
             self.watched.went_well(done, time.time_ns())
             sinks.deliver(self._settings)  # in threads of its own
-            self._look()
         except _EndedError:
             self.watched.was_interrupted()
             return True
@@ -211,6 +211,7 @@ class Watcher:
             self._tell_failure(error)
             return False
         self._tell(done)
+        self._look()
         return True
 
     def _come_so_far(self, done: Drained) -> None:
@@ -222,11 +223,20 @@ class Watcher:
         self._stop.begin_grace()  # it moves
 
     def _look(self) -> None:
-        if self.watched.books is not None and time.monotonic() < self._look_at:
+        """Ask the ledger what concerns all of it: as a reader, whose limits are not a drain's."""
+        is_known = self.watched.books is not None or self._is_refused_a_look
+        if is_known and time.monotonic() < self._look_at:
             return
-        with closing(open_url(self._settings.ledger_url, create=False)) as ledger:
-            period = datetime.now(UTC).strftime("%Y-%m")
-            self.watched.books = books_of(ledger, time.time_ns(), period, self._plan.tenants)
+        try:
+            with closing(open_url(self._settings.ledger_url, create=False)) as ledger:
+                period = datetime.now(UTC).strftime("%Y-%m")
+                self.watched.books = books_of(ledger, time.time_ns(), period, self._plan.tenants)
+            self._is_refused_a_look = False
+        except Exception as error:  # whatever it is: the records are in, and it is tried again
+            self.watched.books = None  # what it says now is not known
+            if not self._is_refused_a_look:
+                _say(f"{type(error).__name__}: {error}; drains go on, their books are not shown")
+            self._is_refused_a_look = True
         self._look_at = time.monotonic() + LOOK_SECONDS
 
     # --- what is said ----------------------------------------------------------------------------
