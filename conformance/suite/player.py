@@ -8,8 +8,6 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
-from pathlib import Path
-from traceback import extract_tb
 from typing import Any
 
 import msgspec
@@ -18,6 +16,7 @@ import costspan
 from costspan.adapter import evidence
 from costspan.conformance.suite.driver import AgentAsk, Ask, Driver, Messages, Reply, Who
 from costspan.conformance.suite.prompts import Prompts, assistant
+from costspan.conformance.suite.raised import lost_connection, told
 from costspan.conformance.suite.script import (
     Agent,
     Background,
@@ -37,9 +36,6 @@ from costspan.conformance.suite.threads import blocking, drive, driven
 
 WAIT_SECONDS = 60.0
 TURNS_MAX = 12
-
-_BROKEN = {"ConnectionError", "NetworkError", "ProtocolError", "ClientConnectionError"}
-"""What Python, httpx with httpcore, and aiohttp call a connection that broke."""
 
 
 class Played:
@@ -323,9 +319,9 @@ class Player:
 
     def _raised(self, label: str, error: BaseException) -> None:
         """The host raised what the script did not ask for."""
-        if lost := _lost_connection(error):
+        if lost := lost_connection(error):
             self._played.lost.append(f"{self._tenant}: {label}: {lost}")
-        self._problem(f"{label}: the host raised {_told(error)}" + (f", of {lost}" if lost else ""))
+        self._problem(f"{label}: the host raised {told(error)}" + (f", of {lost}" if lost else ""))
 
     def _problem(self, text: str) -> None:
         self._played.problems.append(f"{self._tenant}: {text}")
@@ -339,20 +335,3 @@ def _expected(call: Call, error: BaseException) -> bool:
     """Whether the script itself asked for this: a cancelled task, a reader that left."""
     leaves = call.leave is not None and call.leave.how == "cancel"
     return isinstance(error, asyncio.CancelledError) and (call.cancel or call.hang_up or leaves)
-
-
-def _lost_connection(error: BaseException | None) -> str | None:
-    """What a client of HTTP, below the host, says of a connection that broke; not of a timeout."""
-    while error is not None:
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        if kinds & _BROKEN:
-            return f"{type(error).__module__}.{type(error).__name__}: {error}"
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _told(error: BaseException) -> str:
-    """An error in words, and the driver's line that it came through."""
-    here = [each for each in extract_tb(error.__traceback__) if each.filename != __file__]
-    place = f" ({Path(here[0].filename).name}:{here[0].lineno})" if here else ""
-    return f"{type(error).__name__}: {error}{place}"
