@@ -68,8 +68,10 @@ def enter(settler: object | None) -> Callable[[], None]:
         if settler is None:
             process.readers += 1
         else:
-            process.changed.wait_for(lambda: not process.forks_waiting, FORK_WAIT_SECONDS)
-            process.settlers[settler] = threading.get_ident()
+            mine = threading.get_ident()
+            if mine not in process.settlers.values():  # else the fork waits for us already
+                process.changed.wait_for(lambda: not process.forks_waiting, FORK_WAIT_SECONDS)
+            process.settlers[settler] = mine
     return partial(_leave, process, settler)
 
 
