@@ -65,6 +65,11 @@ def read_frames(data: bytes) -> Frames:
     return frames
 
 
+def first_payload(start: bytes) -> bytes | None:
+    """The first payload of a file of this version that begins so; None if it is not all there."""
+    return _frame_at(start, len(MAGIC), len(start)) if start.startswith(MAGIC) else None
+
+
 def is_newer(data: bytes) -> bool:
     """Whether these are the first bytes of a file that a newer version wrote."""
     return data.startswith(NAME) and len(data) >= len(MAGIC) and data[len(NAME)] > VERSION

@@ -17,6 +17,7 @@ from costspan.core.journal import records
 from costspan.core.journal.answer import Ack, Held, Refused
 from costspan.core.journal.files import Files
 from costspan.core.journal.frames import frame, observation_frame
+from costspan.core.journal.process import own_host
 from costspan.core.journal.ring import BODY_BYTES_MAX, Entry, Ring
 from costspan.core.journal.rung import SLOW_NS, Rung, Sync, Unsynced
 from costspan.core.journal.segment import Segment
@@ -53,8 +54,9 @@ class Ladder:
         self._slow_ns = self._spool.slow_ns
         self._segments_opened = 0
         self._current: Segment | None = None
+        self._host = own_host()
         self._name_writer()
-        self._tally = Tally(self.writer) if is_first else None
+        self._tally = Tally(self.writer, self._host) if is_first else None
 
     def _name_writer(self) -> None:
         name = identifiers.new_writer_id()
@@ -65,7 +67,7 @@ class Ladder:
     def _opening(self, opened_at: int) -> tuple[str, bytes]:
         name = segment_name(opened_at, self.writer, self._segments_opened)
         self._segments_opened += 1
-        opened = records.Opened(self.writer, os.getpid(), opened_at)
+        opened = records.Opened(self.writer, os.getpid(), opened_at, self._host)
         return name, frame(records.control_payload(opened))
 
     def append(self, body: bytes) -> Ack | Held | Refused:

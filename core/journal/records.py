@@ -17,12 +17,17 @@ from costspan.core.schema import Observation
 _CONTROL = 2
 
 
-class Opened(msgspec.Struct, frozen=True, tag="opened"):
-    """The first record of a segment: who writes here."""
+class Opened(msgspec.Struct, frozen=True, tag="opened", omit_defaults=True):
+    """The first record of a segment: who writes here.
+
+    `host` is the name of the machine, None if it is not known. Of all that a writer opened a ledger
+    keeps who it is: there `opened_at` is 0, and so is a `pid` that is not known.
+    """
 
     writer: str
     pid: int
     opened_at: int
+    host: str | None = None
 
 
 class Refusals(msgspec.Struct, frozen=True, tag="refusals"):
@@ -33,15 +38,18 @@ class Refusals(msgspec.Struct, frozen=True, tag="refusals"):
     recorded_at: int
 
 
-class Counts(msgspec.Struct, frozen=True, tag="counts"):
+class Counts(msgspec.Struct, frozen=True, tag="counts", omit_defaults=True):
     """All that a process counted since it started, by name (cumulative): see `core.counters`.
 
     `writer` names the process by the first writer it had. The latest record holds them all.
+    `host` and `pid` are that process's: its first writer may never have opened a segment.
     """
 
     writer: str
     counts: dict[str, int]
     recorded_at: int
+    host: str | None = None
+    pid: int | None = None
 
 
 class Policy(msgspec.Struct, frozen=True, tag="policy", omit_defaults=True):

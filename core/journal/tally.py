@@ -6,6 +6,8 @@ telling them must not itself keep the disk busy.
 
 from __future__ import annotations
 
+import os
+
 from costspan.core import counters
 from costspan.core.journal.records import Counts
 
@@ -16,8 +18,10 @@ NS_MAX = 3_600_000_000_000
 class Tally:
     """What was told last, and when to tell again."""
 
-    def __init__(self, writer: str) -> None:
+    def __init__(self, writer: str, host: str | None) -> None:
         self._writer = counters.told_by(writer)
+        self._host = host
+        self._pid = os.getpid()
         self._told: dict[str, int] = {}
         self._seq = 0
         self._again_at_ns = 0
@@ -26,7 +30,9 @@ class Tally:
     def changed(self, now_ns: int) -> Counts | None:
         """The counters (`now_ns` UTC), if they are others than were told."""
         counts = counters.snapshot()
-        return Counts(self._writer, counts, now_ns) if counts != self._told else None
+        if counts == self._told:
+            return None
+        return Counts(self._writer, counts, now_ns, self._host, self._pid)
 
     def is_due(self, monotonic_ns: int) -> bool:
         """Whether enough time went by to tell them again."""

@@ -9,13 +9,15 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from costspan.core.journal import spool
+from costspan.core.journal import records, spool
 from costspan.core.journal.files import open_file
-from costspan.core.journal.frames import MAGIC, PAYLOAD_BYTES_MAX
+from costspan.core.journal.frames import MAGIC, PAYLOAD_BYTES_MAX, first_payload
+from costspan.core.journal.process import UNKNOWN, Process, process_of
 
 _HEAD = struct.Struct("<II")
 """The head of a frame: the length of its payload and the payload's crc32."""
-
+_OPENING_BYTES_MAX = 4096
+"""The first record of a segment ends before that."""
 
 _NO_FILES = frozenset({errno.EINVAL, errno.ELOOP, errno.ENXIO})
 
@@ -31,14 +33,21 @@ class Tail(NamedTuple):
     is_damage: bool
 
 
+class SpoolSegment(NamedTuple):
+    """A segment's writer, whether it is live, and the process that it says to be."""
+
+    writer: str
+    is_live: bool
+    process: Process
+
+
 class Waiting(NamedTuple):
     """A spool folder as it stands.
 
     `complete` segments wait for a drain, the oldest since `oldest_ns` (ns UTC); `live` ones are
     held by their writers (or by a drain under way); `quarantined` are torn tails put aside.
-    `unreadable` says why not all of the folder could be looked at. `writers` has the writer of each
-    segment, and whether it is live. `strange` are pipes, links and folders that are named as
-    segments are: nobody reads them.
+    `unreadable` says why not all of the folder could be looked at. `segments` are those of both
+    kinds. `strange` are pipes, links and folders that are named as segments are: nobody reads them.
     """
 
     folder: Path
@@ -48,7 +57,7 @@ class Waiting(NamedTuple):
     oldest_ns: int | None
     quarantined: tuple[Tail, ...]
     unreadable: str | None = None
-    writers: tuple[tuple[str, bool], ...] = ()
+    segments: tuple[SpoolSegment, ...] = ()
     strange: tuple[Path, ...] = ()
 
 
@@ -63,7 +72,7 @@ def waiting(folder: Path) -> Waiting:
 def _waiting(folder: Path) -> Waiting:
     complete = live = size_bytes = 0
     oldest_ns: int | None = None
-    writers: list[tuple[str, bool]] = []
+    segments: list[SpoolSegment] = []
     strange: list[Path] = []
     for path in spool.segments(folder):
         try:
@@ -77,8 +86,11 @@ def _waiting(folder: Path) -> Waiting:
             continue
         try:
             found = os.fstat(fd)
+            writer = spool.writer_of(path)
+            process = _process(fd, writer)
+            # Last: until the descriptor is closed, a drain would wait for us.
             is_live = _is_held(fd)
-            writers.append((spool.writer_of(path), is_live))
+            segments.append(SpoolSegment(writer, is_live, process))
             if is_live:
                 live += 1
                 continue
@@ -90,7 +102,7 @@ def _waiting(folder: Path) -> Waiting:
         oldest_ns = written_ns if oldest_ns is None else min(oldest_ns, written_ns)
     torn = tuple(map(_tail, spool.quarantined(folder)))
     return Waiting(
-        folder, complete, live, size_bytes, oldest_ns, torn, writers=tuple(writers),
+        folder, complete, live, size_bytes, oldest_ns, torn, segments=tuple(segments),
         strange=tuple(strange),
     )  # fmt: skip
 
@@ -110,6 +122,18 @@ def _tail(path: Path) -> Tail:
         return Tail(path, size_bytes, False)
     length, _ = _HEAD.unpack(start)
     return Tail(path, size_bytes, length > PAYLOAD_BYTES_MAX or _HEAD.size + length <= size_bytes)
+
+
+def _process(fd: int, writer: str) -> Process:
+    """The process that opened a segment, as its first record says if it is this writer's."""
+    try:
+        opening = first_payload(os.pread(fd, _OPENING_BYTES_MAX, 0))
+        opened = None if opening is None else records.decode(opening, None)
+    except (OSError, ValueError, TypeError):
+        return UNKNOWN  # the drain will say what is wrong with it
+    if isinstance(opened, records.Opened) and opened.writer == writer:
+        return process_of(opened)
+    return UNKNOWN
 
 
 def _is_held(fd: int) -> bool:

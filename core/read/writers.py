@@ -1,13 +1,15 @@
-"""Every writer of a ledger: when it was last heard of, what is missing, what it refused."""
+"""Every writer of a ledger: where it runs, when it was last heard of, what it missed or refused."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
 
-from costspan.core.journal.records import Counts, Refusals
-from costspan.core.read.waiting import Waiting
+from costspan.core.journal.process import UNKNOWN, Process, process_of
+from costspan.core.journal.records import Control, Counts, Opened, Refusals
+from costspan.core.read.waiting import SpoolSegment, Waiting
 from costspan.core.schema import Observation
 from costspan.core.settle.ledger import Ledger
 
@@ -20,6 +22,8 @@ _OIDS_AT_ONCE = 4000
 class Writer(msgspec.Struct, frozen=True, kw_only=True):
     """A process that records, or did; one that forks is several.
 
+    `host` is what its machine calls itself, and `pid` its number there; None if neither the ledger
+    nor a spool says so, as of versions that did not tell, or if they are not of one mind.
     `records` are in the ledger, numbered up to `greatest`; `missing` numbers are not. `last_at`
     (ns UTC) is the time in the latest of the last ones, None if they say none. `refused` counts by
     reason what it could not write. `waiting` and `live` are its segments in the spools that were
@@ -27,6 +31,8 @@ class Writer(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     writer: str
+    host: str | None = None
+    pid: int | None = None
     records: int = 0
     greatest: int = 0
     missing: int = 0
@@ -46,37 +52,56 @@ def writers_of(ledger: Ledger | None, spools: Iterable[Waiting]) -> list[Writer]
     Without a ledger, because nobody can reach it, those of the spools alone.
     """
     known: dict[str, tuple[int, int]] = {}
-    refused: dict[str, dict[str, int]] = {}
+    controls: list[Control] = []
     last_at: dict[str, int] = {}
     if ledger is not None:
         known = {name: (greatest, kept) for name, greatest, kept in ledger.writers()}
-        refused, last_at = _refused(ledger), _last_at(ledger, known)
-    complete: dict[str, int] = {}
-    live: dict[str, int] = {}
-    for found in spools:
-        for name, is_live in found.writers:
-            counts = live if is_live else complete
-            counts[name] = counts.get(name, 0) + 1
+        controls, last_at = ledger.controls(), _last_at(ledger, known)
+    segments = [each for found in spools for each in found.segments]
+    refused = _refused(controls)
+    processes = processes_of(controls, segments)
+    complete = Counter(each.writer for each in segments if not each.is_live)
+    live = Counter(each.writer for each in segments if each.is_live)
     writers = [
         Writer(
             writer=name,
+            host=processes.get(name, UNKNOWN).host,
+            pid=processes.get(name, UNKNOWN).pid,
             records=known.get(name, (0, 0))[1],
             greatest=known.get(name, (0, 0))[0],
             missing=known[name][0] - known[name][1] if name in known else 0,
             last_at=last_at.get(name),
             refused=dict(sorted(refused.get(name, {}).items())),
-            waiting=complete.get(name, 0),
-            live=live.get(name, 0),
+            waiting=complete[name],
+            live=live[name],
         )
         for name in {*known, *refused, *complete, *live}
     ]
     return sorted(writers, key=lambda each: (-(each.last_at or 0), each.writer))
 
 
-def _refused(ledger: Ledger) -> dict[str, dict[str, int]]:
+def processes_of(
+    controls: Iterable[Control], segments: Iterable[SpoolSegment] = ()
+) -> dict[str, Process]:
+    """Writer -> the process that it says to be, where that is one."""
+    said: dict[str, set[Process]] = {}
+    for record in controls:
+        if isinstance(record, Opened | Counts):
+            said.setdefault(record.writer, set()).add(process_of(record))
+    for each in segments:
+        said.setdefault(each.writer, set()).add(each.process)
+    found: dict[str, Process] = {}
+    for writer, every in said.items():
+        hosts, pids = {each.host for each in every} - {None}, {each.pid for each in every} - {None}
+        if len(hosts) <= 1 and len(pids) <= 1:
+            found[writer] = Process(next(iter(hosts), None), next(iter(pids), None))
+    return found
+
+
+def _refused(controls: Iterable[Control]) -> dict[str, dict[str, int]]:
     """Writer -> reason -> times. A refusal may be told twice, by its writer and by its process."""
     found: dict[str, dict[str, int]] = {}
-    for record in ledger.controls():
+    for record in controls:
         if isinstance(record, Refusals):
             counts = record.counts
         elif isinstance(record, Counts):

@@ -35,7 +35,11 @@ class Settlement(Protocol):
         ...
 
     def append_control(self, records: Iterable[Control]) -> list[Control]:
-        """Keep control records; returns those not kept before."""
+        """Keep control records; returns those not kept before.
+
+        Of the records that a writer has many of (`Opened`, `Refusals`, `Counts`) what they come to
+        is kept: the greatest counts, and each host and pid once. They are not returned.
+        """
         ...
 
     def observations(self, oids: Collection[str]) -> Iterable[Observation]:

@@ -10,17 +10,21 @@ from costspan.core.journal.records import (
     Assignment,
     Close,
     Control,
-    Counts,
     FreePostings,
     Policy,
-    Refusals,
     Restatement,
     SessionOwner,
 )
 from costspan.core.prices import ChargeBook, PriceBook
 from costspan.core.settle.corrections import restated_order_of
 from costspan.plugins.ledgers.checksums import checksum
-from costspan.plugins.ledgers.control_rows import Kept, decode_control, encode_control
+from costspan.plugins.ledgers.control_rows import (
+    Counted,
+    Kept,
+    counted_rows,
+    decode_control,
+    encode_control,
+)
 from costspan.plugins.ledgers.queries import Queries
 
 _IF_NEW = "ON CONFLICT DO NOTHING"
@@ -45,20 +49,20 @@ class ControlTables:
     def append_control(self, records: Iterable[Control]) -> list[Control]:
         """Keep control records; returns those not kept before."""
         new: list[Control] = []
-        counted: list[Refusals | Counts] = []
+        counted: list[Counted] = []
         for record in records:
-            if isinstance(record, Refusals | Counts):
+            if isinstance(record, Counted):
                 counted.append(record)
-            elif isinstance(record, Kept) and self._keep_control(record):
+            elif self._keep_control(record):
                 new.append(record)
         self._count(counted)
         return new
 
-    def _count(self, records: Collection[Refusals | Counts]) -> None:
+    def _count(self, records: Collection[Counted]) -> None:
         most: dict[tuple[str, str, str], int] = {}
         for record in records:
-            for name, times in record.counts.items():
-                key = (record.writer, type(record).__name__, name)
+            for kind, name, times in counted_rows(record):
+                key = (record.writer, kind, name)
                 most[key] = max(times, most.get(key, times))
         rows = [(*key, times, checksum(*key, times)) for key, times in sorted(most.items())]
         self._ask.insert("counted", rows, _IF_MORE)

@@ -12,16 +12,15 @@ from costspan.core.journal.records import (
     POLICY_BOOKS,
     Close,
     Control,
-    Counts,
     FreePostings,
     Policy,
-    Refusals,
     Restatement,
 )
 from costspan.core.prices import ChargeBook, PriceBook, PriceRow
 from costspan.core.schema import Observation
 from costspan.core.settle.entries import Posting, RollUp, Settled, Sum
 from costspan.core.settle.keys import OPERATION, RESPONSE, SPAN, keys_of
+from costspan.plugins.ledgers.control_rows import counted_records
 from costspan.plugins.ledgers.journal_rows import EPOCH_BITS, observation_of, seq_of
 from costspan.plugins.ledgers.look_ups import LookUps
 from costspan.plugins.ledgers.packing import Packing
@@ -248,17 +247,8 @@ class Reading(ABC):
 
     def controls(self) -> list[Control]:
         """Every control record kept, in the order it came; refusals by their greatest counts."""
-        sql = "SELECT kind, writer, name, times FROM counted ORDER BY kind, writer, name"
-        counted: dict[tuple[str, str], dict[str, int]] = {}
-        for kind, writer, name, times in self.ask.rows(sql):
-            counted.setdefault((kind, writer), {})[name] = times
-        return [
-            *self.reading().kept_controls(),
-            *(
-                Counts(writer, counts, 0) if kind == "Counts" else Refusals(writer, counts, 0)
-                for (kind, writer), counts in counted.items()
-            ),
-        ]
+        sql = "SELECT writer, kind, name, times FROM counted ORDER BY kind, writer, name"
+        return [*self.reading().kept_controls(), *counted_records(self.ask.rows(sql))]
 
     def price_row(self, row_id: str) -> tuple[PriceRow, PriceBook] | None:
         """A row of a kept price book, and that book without its rows."""

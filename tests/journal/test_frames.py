@@ -127,9 +127,11 @@ def test_an_observation_gets_its_name_from_the_segment_and_its_number() -> None:
     "record",
     [
         records.Opened("w", 1, 2),
+        records.Opened("w", 1, 2, "web-1"),
         records.Refusals("w", {"disk:28": 3}, 4),
         records.Policy("r" * 64, ("b" * 64,), 5, "settings"),
         records.Counts("w", {"ladder:held": 3}, 4),
+        records.Counts("w", {"ladder:held": 3}, 4, "web-1", 7),
         records.SessionOwner("s", "acme", "ann", 6),
         records.Assignment("e", "acme", "ann", "a mistake", 7),
         records.Close("2026-11", "r" * 64, 12, "ann", "month's end", 8),

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from costspan.cli.finding import Finding, Severity, most
+from costspan.core.journal.process import UNKNOWN
 from costspan.core.journal.records import Control, Counts, Refusals
+from costspan.core.read.writers import processes_of
 from costspan.core.settle.ledger import Ledger
 
 REFUSED = "refused:"
@@ -177,11 +179,13 @@ def of_gaps(ledger: Ledger, undrained: bool) -> Iterator[Finding]:
     gaps = [(writer, last - kept) for writer, last, kept in ledger.writers() if last != kept]
     if gaps:
         writer, missing = max(gaps, key=lambda gap: gap[1])
+        host, pid = processes_of(ledger.controls()).get(writer, UNKNOWN)
+        where = f"host {host or 'unknown'}, pid {pid or 'unknown'}"
         yield Finding(
             severity="warning" if undrained else "error",
             check="gaps",
             count=sum(abs(missing) for _, missing in gaps),
             what=f"records are missing in the numbering of {len(gaps)} writers,"
-            f" most of {writer}: {missing}",
+            f" most of {writer} ({where}): {missing}",
             do="drain every spool (drain --spool DIR...); if they stay, segments were deleted",
         )

@@ -1,8 +1,9 @@
-"""What `doctor` shows of the writers: their lag, gaps and refusals, and what waits of them."""
+"""What `doctor` shows of the writers: where they run, their lag, gaps, refusals, what waits."""
 
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ SHOWN_MAX = 12
 """Writers are as many as processes ever were: the table has those to look at, and the latest."""
 _COLUMNS = (
     Column("writer", whole=True),
+    Column("host"),
+    Column("pid", is_number=True),
     Column("last record"),
     Column("records", is_number=True),
     Column("missing", is_number=True),
@@ -42,7 +45,10 @@ def print_writers(page: Page, writers: list[Writer], now_ns: int) -> None:
     live = sum(bool(each.live) for each in writers)
     said = f"{counted(len(writers), 'writer')}: {live} live here, {troubled} with gaps or refusals"
     page.line(said)
-    page.table(_COLUMNS, (_row(each, now_ns) for each in ordered[:SHOWN_MAX]))
+    rows = [_row(each, now_ns) for each in ordered[:SHOWN_MAX]]
+    # A terminal is narrow: there a column that says nothing has no place.
+    wanted = [any(row[at] for row in rows) or not page.is_terminal for at in range(len(_COLUMNS))]
+    page.table([*compress(_COLUMNS, wanted)], ([*compress(row, wanted)] for row in rows))
     if (more := len(ordered) - SHOWN_MAX) > 0:
         page.line(f"and {more:,} more: doctor --json has them all", "dim")
     page.line()
@@ -52,6 +58,8 @@ def _row(each: Writer, now_ns: int) -> list[str]:
     lag = "unknown" if each.last_at is None else f"{age(now_ns - each.last_at)} ago"
     return [
         each.writer,
+        each.host or "unknown",
+        "unknown" if each.pid is None else str(each.pid),
         lag,
         f"{each.records:,}",
         f"{each.missing:,}" if each.missing else "",
