@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import sqlite3
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
@@ -11,17 +11,20 @@ import msgspec
 
 from costspan.core.backfill.claim import Told
 
-_IN_MEMORY_BYTES_MAX = 16 * 1024 * 1024
-_LENGTH_BYTES = 8
+_ROWS_AT_A_TIME = 1000
 
 
 class Waiting:
-    """Chunks of rows, to be read once in the order in which they came."""
+    """Rows, each once: what stands twice in an export costs once.
+
+    Of two that have one name and say different things, the same one waits, in whatever order they
+    came.
+    """
 
     def __init__(self) -> None:
-        # In bytes, whatever they hold: a million rows are about 100 MB.
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES_MAX)  # noqa: SIM115
-        self.rows = 0
+        self._db = sqlite3.connect("", isolation_level=None)  # a file that is nobody else's
+        self._db.execute("CREATE TABLE rows (oid TEXT PRIMARY KEY, told BLOB) WITHOUT ROWID")
+        self._db.execute("BEGIN")
 
     def __enter__(self) -> Self:
         return self
@@ -32,7 +35,12 @@ class Waiting:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self._db.close()
+
+    @property
+    def rows(self) -> int:
+        """How many wait."""
+        return int(self._db.execute("SELECT count(*) FROM rows").fetchone()[0])
 
     def add(self, chunk: Sequence[Told]) -> None:
         """Keep a chunk.
@@ -40,13 +48,17 @@ class Waiting:
         Raises:
             OSError: if there is no room for it.
         """
-        packed = msgspec.json.encode(chunk)
-        self._file.write(len(packed).to_bytes(_LENGTH_BYTES, "big") + packed)
-        self.rows += len(chunk)
+        try:
+            self._db.executemany(
+                "INSERT INTO rows VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET told = min(told, excluded.told)",
+                [(told.oid, msgspec.json.encode(told, order="deterministic")) for told in chunk],
+            )
+        except sqlite3.Error as error:
+            raise OSError(f"no room for the rows that wait to be compared: {error}") from error
 
     def __iter__(self) -> Iterator[list[Told]]:
-        self._file.seek(0)
-        while length := self._file.read(_LENGTH_BYTES):
-            yield msgspec.json.decode(
-                self._file.read(int.from_bytes(length, "big")), type=list[Told]
-            )
+        """Every row, by name, some at a time."""
+        found = self._db.execute("SELECT told FROM rows ORDER BY oid")
+        while chunk := found.fetchmany(_ROWS_AT_A_TIME):
+            yield [msgspec.json.decode(told, type=Told) for (told,) in chunk]

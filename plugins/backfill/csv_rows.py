@@ -47,10 +47,17 @@ def of_csv(lines: TextIO) -> Iterator[Placed]:
         csv.field_size_limit(before)
 
 
+def headings_of(lines: TextIO) -> list[str]:
+    """The headings alone.
+
+    Raises:
+        UnreadableSource: if there are none, or one stands twice.
+    """
+    return _headings(lines.readline())[0]
+
+
 def _of_csv(lines: TextIO) -> Iterator[Placed]:
-    first = lines.readline()
-    delimiter = max(_DELIMITERS, key=first.count)
-    names = _headings(first, delimiter)
+    names, delimiter = _headings(lines.readline())
     tape = _Taped(lines)
     reader = csv.reader(tape, delimiter=delimiter)
     start = 2
@@ -72,14 +79,20 @@ def _of_csv(lines: TextIO) -> Iterator[Placed]:
         start += len(tape.taken)
 
 
-def _headings(line: str, delimiter: str) -> list[str]:
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), list[str]())]
+def _headings(line: str) -> tuple[list[str], str]:
+    """The headings, and what stands between them."""
+    delimiter = max(_DELIMITERS, key=line.count)
+    try:
+        found = next(csv.reader([line], delimiter=delimiter), list[str]())
+    except csv.Error:  # no heading is that long
+        found = []
+    names = [name.strip() for name in found]
     if len(names) < 2:
         raise UnreadableSource("neither JSON nor CSV: its first line is no line of headings")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UnreadableSource(f"the heading {twice[0]!r} stands twice: which is meant?")
-    return names
+    return names, delimiter
 
 
 def _placed(number: int, names: list[str], cells: list[str]) -> Placed:

@@ -4,7 +4,7 @@ A row is a sum over many calls (an hour of a tenant and a model), so it can meet
 recorded live: where there are such, the file is an invoice (`costspan invoices import`). A row has
 no id either: it is named by its dimensions, as they are meant and not as they are written, so
 that a day which has grown since conflicts, in sight, with what was ingested before, and is not
-added to it. `focus_sums` adds up the rows of a file that share their dimensions.
+added to it. `focus_sums` adds up the rows of an export that share their dimensions.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import Any, Final
 
 from costspan.core import clean
 from costspan.core.backfill.claim import Claim, LeftOut, Rejected, Said
+from costspan.core.invoices.document import InvoiceError
 from costspan.core.money import format_usd
 from costspan.core.prices.names import canonical_provider
 from costspan.plugins.backfill import cells
 from costspan.plugins.backfill.cells import Row
+from costspan.plugins.invoices.meters import counted
 
 SOURCE: Final = "backfill:focus"
 TENANT_FROM: Final = ("Tags.tenant", "x_Tenant", "SubAccountId")
@@ -52,6 +54,11 @@ _WORDS: Final = {
     **dict.fromkeys(("web_search", "web_searches"), "web_searches"),
     **{name: name for name in ("audio_input", "audio_output", "image_input", "images", "requests")},
 }
+_COUNTED: Final = frozenset({"web_searches", "images", "requests"})
+"""What is counted, each in a word of its own, and has no tokens."""
+LABEL_FROM: Final = "backfill_tenant_from"
+"""Where the tenant was looked for. A tenant is a part of a row's name: looked for elsewhere, the
+same row would be another one, and be counted again."""
 
 
 def recognises(row: Row) -> bool:
@@ -113,20 +120,35 @@ class Converter:
             "executed_model": model,
             "tier": cells.text(row, "x_ServiceTier") or cells.text(details, "x_ServiceTier"),
             "region": cells.text(row, "RegionId"),
-            "usage": {component: cells.count(cells.text(row, "ConsumedQuantity"))},
-            "usage_source": "provider",
+            **_usage(row, component, flags),
             "provider_result": "ok",
             "started_at": started,
             "ended_at": cells.moment(row, "ChargePeriodEnd"),
             "host_cost": format_usd(spend) if spend else None,
             "tenant": owner.tenant,
             "tenant_source": "metadata" if owner.tenant else None,
-            "labels": {"backfill": "focus"},
+            "labels": {"backfill": "focus", LABEL_FROM: ",".join(self._tenant_from)},
             "flags": tuple(flags),
         }
         facts["oid"] = cells.own_name(SOURCE, _digest(row, tags, component, facts))
         seen = clean.observation(facts)
         return Claim(seen, Said(spend=spend, place=owner.place, no_tenant=owner.why_none))
+
+
+def _usage(row: Row, component: str, flags: list[str]) -> dict[str, Any]:
+    """The quantity in tokens, whatever number of them the bill takes for one."""
+    quantity, unit = cells.text(row, "ConsumedQuantity"), cells.text(row, "ConsumedUnit")
+    if quantity is None:
+        return {"usage_source": "missing"}
+    try:
+        whole, meant = counted(quantity, unit or "", "")
+    except InvoiceError:
+        whole, meant = None, None
+    if meant not in (None, "tokens") and (component not in _COUNTED or not meant.isalpha()):
+        flags.append(f"unit:{meant}")  # how many tokens one of them is, nobody knows
+        return {"usage_source": "missing"}
+    # What is no whole number stays as it is, for `clean` to refuse.
+    return {"usage": {component: quantity if whole is None else whole}, "usage_source": "provider"}
 
 
 def _digest(row: Row, tags: Row, component: str, facts: Row) -> str:

@@ -1,4 +1,7 @@
-"""Rows of FOCUS that share their dimensions, added up: in no order, and on disk when many."""
+"""Rows of FOCUS that share their dimensions, added up: in no order, and on disk when many.
+
+Whatever the order of the rows, and of the files they stand in, the sums are the same.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def _sum(one: Claim, other: Claim) -> Claim:
     spend: int | None = None
     if one.said.spend is not None and other.said.spend is not None:
         spend = one.said.spend + other.said.spend
-    flags = tuple(dict.fromkeys((*(one.seen.flags or ()), *(other.seen.flags or ()))))
+    flags = tuple(sorted({*one.seen.flags, *other.seen.flags}))
     seen = msgspec.structs.replace(
         one.seen,
         usage=usage,
@@ -54,4 +57,5 @@ def _sum(one: Claim, other: Claim) -> Claim:
         host_cost=format_usd(spend) if spend else None,
         flags=flags,
     )
-    return Claim(seen, msgspec.structs.replace(one.said, spend=spend))
+    place = min(one.said.place, other.said.place, key=lambda each: each or "")
+    return Claim(seen, msgspec.structs.replace(one.said, spend=spend, place=place))

@@ -18,6 +18,7 @@ from costspan.plugins.backfill.placed import Placed, UnreadableSource
 _LISTS = ("data", "rows", "observations", "spend_logs", "logs", "response")
 """Under these names the answers of APIs have their list."""
 _LIST_FIRST = re.compile(r"\s*(?:\{\s*\"(?:" + "|".join(_LISTS) + r")\"\s*:\s*)?\[")
+_MORE = "the document does not end after its list (torn? several documents in one file?)"
 _CHARS_AT_A_TIME = 1024 * 1024
 _ROW_CHARS_MAX = 64 * 1024 * 1024
 _BETWEEN = re.compile(r"[\s,]*")
@@ -59,7 +60,8 @@ def of_document(stream: TextIO) -> Iterator[Placed]:
     head = stream.read(_CHARS_AT_A_TIME)
     found = _LIST_FIRST.match(head)
     if found is not None:
-        yield from _of_list(head[found.end() :], stream)
+        is_bare = not head.lstrip().startswith("{")
+        yield from _of_list(head[found.end() :], stream, is_bare)
         return
     try:
         document: object = json.loads(head + stream.read())
@@ -70,7 +72,7 @@ def of_document(stream: TextIO) -> Iterator[Placed]:
     yield from (_placed(f"row {number}", item) for number, item in enumerate(items, 1))
 
 
-def _of_list(text: str, stream: TextIO) -> Iterator[Placed]:
+def _of_list(text: str, stream: TextIO, is_bare: bool) -> Iterator[Placed]:
     """The items of a list whose bracket is read; what is torn is a row that is rejected."""
     decoder, at, wanted = json.JSONDecoder(), 0, _CHARS_AT_A_TIME
     for number in count(1):
@@ -78,6 +80,8 @@ def _of_list(text: str, stream: TextIO) -> Iterator[Placed]:
             between = _BETWEEN.match(text, at)
             at = at if between is None else between.end()
             if text.startswith("]", at):
+                if _says_more(text[at + 1 :] + stream.read(_ROW_CHARS_MAX), is_bare):
+                    yield Placed(f"after row {number - 1}", Rejected(_MORE))
                 return
             try:
                 item, end = decoder.raw_decode(text, at)
@@ -95,6 +99,17 @@ def _of_list(text: str, stream: TextIO) -> Iterator[Placed]:
             break
         at, wanted = end, _CHARS_AT_A_TIME
         yield _placed(f"row {number}", item)
+
+
+def _says_more(rest: str, is_bare: bool) -> bool:
+    """Whether another document follows the list, or the object that the list stands in."""
+    if not is_bare:
+        try:
+            _, end = json.JSONDecoder().raw_decode('{"":[]' + rest)
+        except (ValueError, RecursionError):
+            return True
+        rest = ('{"":[]' + rest)[end:]
+    return bool(rest.strip())
 
 
 def _torn(why: str) -> Rejected:

@@ -1,7 +1,7 @@
 """`costspan ingest litellm-spendlogs|langfuse|focus`: rows of another system, into the books.
 
 Reading the same rows twice changes nothing. Every row is in the report: it is new, was there
-already, was left out, or was rejected, and where.
+already, was left out, or was rejected, and where. Several files are one export.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, TypeVar
 
+from costspan.cli import backfill_sums
 from costspan.cli.backfill_compared import compare_all
 from costspan.cli.backfill_outcome import Outcome
 from costspan.cli.backfill_report import print_outcome
+from costspan.cli.backfill_source import MODULES, opened
 from costspan.cli.exits import BAD, OK, UsageError
-from costspan.cli.printing import counted
 from costspan.cli.progress import progress
 from costspan.cli.settings import settings_of
 from costspan.core.backfill.claim import Claim, LeftOut, Rejected
@@ -28,19 +29,15 @@ from costspan.core.config import Config
 from costspan.core.drain import RECORDS_PER_SETTLEMENT, add_observations
 from costspan.core.ledger_errors import LedgerError
 from costspan.core.ledger_urls import shown_url
-from costspan.core.periods import month_of
-from costspan.core.read.books import Books
-from costspan.core.settle.ledger import open_url
-from costspan.plugins.backfill import focus, focus_sums, langfuse, litellm, sources
-from costspan.plugins.backfill.placed import Placed, UnreadableSource
+from costspan.plugins.backfill import focus, langfuse, litellm
+from costspan.plugins.backfill.parts import Parts
+from costspan.plugins.backfill.placed import Placed
 
-KINDS = ("litellm-spendlogs", "langfuse", "focus")
+KINDS = tuple(MODULES)
 """What `ingest` reads besides its own format."""
 
-_LABEL = "label:backfill"
-_URLS = ("postgresql://", "postgres://")
-_MODULES: dict[str, Any] = {"litellm-spendlogs": litellm, "langfuse": langfuse, "focus": focus}
-_ROWS_PROBED = 100
+_ROWS_TOLD = 1000
+_T = TypeVar("_T")
 Converter = Callable[[dict[str, object]], Claim]
 
 
@@ -50,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--tenant-from",
         metavar="WHERE",
         help="a column, or metadata.KEY; several with commas, best first. Default: "
-        + "; ".join(f"{name}: {','.join(_MODULES[name].TENANT_FROM)}" for name in KINDS),
+        + "; ".join(f"{name}: {','.join(MODULES[name].TENANT_FROM)}" for name in KINDS),
     )
     parser.add_argument(
         "--by-row",
@@ -69,21 +66,29 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--json and --csv are two formats: choose one")
     settings = settings_of(options)
     kind: str = options.file
-    module, began = _MODULES[kind], time.monotonic()
+    module, began = MODULES[kind], time.monotonic()
     tenant_from = _tenant_from(kind, options)
-    outcome = Outcome(kind, options.source, shown_url(settings.ledger_url), tenant_from)
+    parts, rows = opened(kind, options.source)
+    outcome = Outcome(kind, parts, shown_url(settings.ledger_url), tenant_from)
     with ExitStack() as stack:
         put_aside: TextIO | None = None
         if options.rejected is not None:
+            _refuse_overwriting(options.rejected, parts)
             put_aside = stack.enter_context(
                 options.rejected.open("w", encoding="utf-8", errors="surrogateescape")
             )
-        rows = _recognised(_rows(kind, options.source), kind)
-        claims = _claims(rows, _converter(kind, tenant_from, options), outcome, put_aside)
-        if kind == "focus":
-            claims = focus_sums.added_up(claims)
         waiting = stack.enter_context(Waiting())
-        _ingest(settings, claims, outcome, waiting)
+        converter = _converter(kind, tenant_from, options)
+        if kind == "focus":
+            with progress("reading", "rows") as tell:
+                claims = _claims(_told(rows, tell), converter, outcome, put_aside)
+                claims = backfill_sums.sums_of(claims, settings, outcome)
+            with progress("ingesting", "sums") as tell:
+                _ingest(settings, _told(claims, tell), outcome, waiting)
+        else:
+            with progress("ingesting", "rows") as tell:
+                claims = _claims(_told(rows, tell), converter, outcome, put_aside)
+                _ingest(settings, claims, outcome, waiting)
         with progress("comparing", "rows", waiting.rows) as tell:
             compare_all(settings.ledger_url, module.SOURCE, waiting, outcome.compared, tell)
     outcome.seconds = time.monotonic() - began
@@ -91,8 +96,14 @@ def run(options: argparse.Namespace) -> int:
     return BAD if outcome.rejected_rows else OK
 
 
+def _refuse_overwriting(rejected: Path, parts: Parts) -> None:
+    for path in (*parts.files, *(copy for copy, _ in parts.again)):
+        if rejected.exists() and rejected.samefile(path):
+            raise UsageError(f"--rejected {rejected} is a file that is ingested: name another")
+
+
 def _tenant_from(kind: str, options: argparse.Namespace) -> Sequence[str]:
-    module = _MODULES[kind]
+    module = MODULES[kind]
     if options.by_row and kind != "litellm-spendlogs":
         raise UsageError("--by-row is for litellm-spendlogs")
     named = [each.strip() for each in (options.tenant_from or "").split(",") if each.strip()]
@@ -113,36 +124,11 @@ def _converter(kind: str, tenant_from: Sequence[str], options: argparse.Namespac
     return langfuse.Converter(tenant_from) if kind == "langfuse" else focus.Converter(tenant_from)
 
 
-def _rows(kind: str, source: str) -> Iterator[Placed]:
-    if "://" not in source:
-        return sources.read(Path(source))
-    if kind != "litellm-spendlogs":
-        raise UsageError(f"{kind} is read from a file: export one")
-    if not source.startswith(_URLS):
-        raise UsageError(
-            f"{shown_url(source)}: a table's URL begins with postgresql:// as it stands here"
-        )
-    try:
-        from costspan.plugins.backfill import postgres
-    except ImportError as error:
-        raise UnreadableSource("a table needs psycopg: pip install 'costspan[postgres]'") from error
-    return postgres.read(source)
-
-
-def _recognised(rows: Iterator[Placed], kind: str) -> Iterator[Placed]:
-    """The rows, if the first of them are of this kind: a wrong export is told before it is read.
-
-    Raises:
-        UnreadableSource: if none of the first is; nothing was changed.
-    """
-    first = list(islice(rows, _ROWS_PROBED))
-    found = [placed.row for placed in first if isinstance(placed.row, dict)]
-    if found and not any(_MODULES[kind].recognises(row) for row in found):
-        others = [name for name in KINDS if any(_MODULES[name].recognises(row) for row in found)]
-        said = f"costspan ingest {others[0]} reads them" if others else _MODULES[kind].MEANT
-        columns = ", ".join(list(found[0])[:8])
-        raise UnreadableSource(f"these are no rows of {kind} (they have {columns}, ...): {said}")
-    return chain(first, rows)
+def _told(each: Iterator[_T], tell: Callable[[int], None]) -> Iterator[_T]:
+    for number, one in enumerate(each, 1):
+        if number % _ROWS_TOLD == 0:
+            tell(number)
+        yield one
 
 
 def _claims(
@@ -152,6 +138,7 @@ def _claims(
         outcome.rows += 1
         try:
             if not isinstance(row, dict):
+                outcome.torn_rows += isinstance(row, Rejected)
                 raise row
             claim = converter(row)
         except LeftOut as reason:
@@ -169,34 +156,16 @@ def _claims(
 
 
 def _ingest(settings: Config, claims: Iterator[Claim], outcome: Outcome, waiting: Waiting) -> None:
-    guarded: set[str] = set()
-    with progress("ingesting", "rows") as tell:
-        while chunk := list(islice(claims, RECORDS_PER_SETTLEMENT)):
+    while chunk := list(islice(claims, RECORDS_PER_SETTLEMENT)):
+        seen = [claim.seen for claim in chunk]
+        try:
             if outcome.kind == "focus":
-                _refuse_metered(settings, chunk, guarded)
-            try:
-                report = add_observations(settings, [claim.seen for claim in chunk])
-            except LedgerError as error:
-                raise type(error)(
-                    f"{error}. {outcome.settled.observations} rows are in; ingest all of it again,"
-                    " what is in already changes nothing"
-                ) from error
-            outcome.settled.add(report)
-            waiting.add([claim.told for claim in chunk])
-            tell(outcome.rows)
-
-
-def _refuse_metered(settings: Config, chunk: Sequence[Claim], guarded: set[str]) -> None:
-    """A row of FOCUS is a sum of calls: none may be added to a month whose calls are known."""
-    months = {month_of(claim.seen.started_at or 0) for claim in chunk} - guarded
-    if not months:
-        return
-    with Books(open_url(settings.ledger_url, create=True)) as books:
-        for month in sorted(months):
-            rows = books.totals(_LABEL, month)["rows"]
-            if others := sum(row["events"] for row in rows if row[_LABEL] != "focus"):
-                raise UsageError(
-                    f"{counted(others, 'event')} of {month} in the books already: these rows are"
-                    f" sums of the same calls, and would double them. {focus.MEANT}"
-                )
-    guarded |= months
+                seen = backfill_sums.fresh(settings, seen, outcome)
+            report = add_observations(settings, seen)
+        except LedgerError as error:
+            raise type(error)(
+                f"{error}. {outcome.settled.observations} rows are in; ingest all of it again,"
+                " what is in already changes nothing"
+            ) from error
+        outcome.settled.add(report)
+        waiting.add([claim.told for claim in chunk])

@@ -52,7 +52,8 @@ def print_outcome(
     if as_json or as_csv:
         to_stderr(f"ledger: {outcome.ledger_url}")
     if not as_json:
-        _say_rejected(outcome)
+        say_rejected(outcome)
+        _say_withheld(outcome)
 
 
 def _amounts(line: Line) -> dict[str, Any]:
@@ -95,11 +96,14 @@ def _plain(outcome: Outcome, trust_of: TrustOf) -> dict[str, Any]:
     places = _listed("place", compared.places)
     return {
         "source": outcome.kind,
+        "files": outcome.files,
+        "taken_once": [{"file": again, "same_as": read} for again, read in outcome.again],
         "tenant_from": list(outcome.tenant_from),
         "rows": outcome.rows,
         "new": settled.observations,
         "duplicates": settled.duplicates,
-        "conflicts": settled.conflicts,
+        "conflicts": settled.conflicts + outcome.withheld_sums,
+        "withheld": sorted(outcome.withheld),
         "rejected_rows": outcome.rejected_rows,
         "rejected": [{"where": where, "reason": reason} for where, reason in outcome.rejected],
         "left_out": dict(outcome.left_out),
@@ -115,12 +119,20 @@ def _plain(outcome: Outcome, trust_of: TrustOf) -> dict[str, Any]:
     }
 
 
-def _say_rejected(outcome: Outcome) -> None:
+def say_rejected(outcome: Outcome) -> None:
+    """Name the rejected rows on standard error, as far as they fit a screen."""
     for where, reason in outcome.rejected[:_SHOWN_MAX]:
         to_stderr(f"{where}: {reason}")
     if outcome.rejected_rows > _SHOWN_MAX:
         more = outcome.rejected_rows - _SHOWN_MAX
         to_stderr(f"... and {more:,} more (--rejected FILE keeps every one)")
+
+
+def _say_withheld(outcome: Outcome) -> None:
+    for said in sorted(outcome.withheld)[:_SHOWN_MAX]:
+        to_stderr(f"not added: {shown(said)}")
+    if outcome.withheld_sums > _SHOWN_MAX:
+        to_stderr(f"... and {outcome.withheld_sums - _SHOWN_MAX:,} more (--json names them)")
 
 
 def _print(outcome: Outcome, trust_of: TrustOf) -> None:
@@ -145,8 +157,12 @@ def _print_counts(page: Page, outcome: Outcome) -> None:
     if outcome.first_ns is not None and outcome.last_ns is not None:
         span = f", of calls from {day(outcome.first_ns)} to {day(outcome.last_ns)}"
     took = f" in {outcome.seconds:,.0f} s" if outcome.seconds >= 1 else ""
-    page.line(f"read {counted(outcome.rows, 'row')} of {outcome.kind}{took}{span}", "bold")
-    if settled.duplicates and not settled.observations and not settled.conflicts:
+    parts = f" from {len(outcome.files)} files" if len(outcome.files) > 1 else ""
+    page.line(f"read {counted(outcome.rows, 'row')} of {outcome.kind}{parts}{took}{span}", "bold")
+    for again, read in outcome.again:
+        page.line(f"{shown(again)} is {shown(read)} once more: taken once", "yellow")
+    conflicts = settled.conflicts + outcome.withheld_sums
+    if settled.duplicates and not settled.observations and not conflicts:
         page.line(f"nothing new: {settled.duplicates:,} in the ledger already", "green")
     else:
         page.line(
@@ -161,6 +177,12 @@ def _print_counts(page: Page, outcome: Outcome) -> None:
         page.line(
             f"{counted(settled.conflicts, 'conflict')}: a row that says otherwise than when it was"
             " ingested before (or other options); both are kept, one is believed",
+            "yellow",
+        )
+    if outcome.withheld_sums:
+        page.line(
+            f"{counted(outcome.withheld_sums, 'conflict')}: sums that are others in the books, and"
+            " are not added (parts of an export alone, or a day that has grown?)",
             "yellow",
         )
     compared = outcome.compared

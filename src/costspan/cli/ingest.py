@@ -51,9 +51,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        nargs="?",
-        help="its export (CSV, JSON or NDJSON; gzip too); for litellm-spendlogs also the"
-        " postgresql:// URL of LiteLLM's database",
+        nargs="*",
+        help="its export (CSV, JSON or NDJSON; gzip too), all of its parts in one run; for"
+        " litellm-spendlogs also the postgresql:// URL of LiteLLM's database",
     )
     backfill.arguments(parser)
     parser.add_argument(
@@ -70,9 +70,12 @@ def run(options: argparse.Namespace) -> int:
         return OK
     if options.file is None:
         raise UsageError("name a FILE, or - for standard input (--schema prints the format)")
-    if options.source is not None:
+    if options.source:
         if options.file not in backfill.KINDS:
-            raise UsageError(f"of {options.file!r} nothing is known: {', '.join(backfill.KINDS)}")
+            raise UsageError(
+                f"of {options.file!r} nothing is known: {', '.join(backfill.KINDS)}"
+                " (a file of costspan's own lines is read alone)"
+            )
         return backfill.run(options)
     if options.file in backfill.KINDS and not Path(options.file).exists():
         raise UsageError(f"costspan ingest {options.file} SOURCE: name its export")
