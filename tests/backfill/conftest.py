@@ -50,3 +50,18 @@ def server() -> Iterator[Any]:
 
     with PostgresServer() as found:
         yield found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_ledger(
+    request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    """The desk, with books in SQLite and then in PostgreSQL."""
+    if request.param == "sqlite":
+        yield desk
+        return
+    server = request.getfixturevalue("server")
+    url = server.database()
+    monkeypatch.setenv("COSTSPAN_LEDGER", url)
+    yield desk
+    server.drop(url)

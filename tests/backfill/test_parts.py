@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from desk import Desk
 from exports import books, call, causes_of, document, ndjson, owners, table
-from test_focus import charge
+from focus_rows import charge
 
 Row = dict[str, Any]
 

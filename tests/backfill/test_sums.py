@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from desk import Desk
 from exports import books, call, ingest, ndjson, owners, table
-from test_focus import charge, read
-from test_twice import any_ledger
+from focus_rows import charge, read
 
-__all__ = ["any_ledger"]
 Row = dict[str, Any]
 
 

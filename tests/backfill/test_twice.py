@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -82,21 +81,6 @@ def ingest(desk: Desk, source: object, *options: object) -> Any:
 
 def pico(amount: str) -> int:
     return int(amount.replace(".", ""))
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def any_ledger(
-    request: pytest.FixtureRequest, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Desk]:
-    """The desk, with books in SQLite and then in PostgreSQL."""
-    if request.param == "sqlite":
-        yield desk
-        return
-    server = request.getfixturevalue("server")
-    url = server.database()
-    monkeypatch.setenv("COSTSPAN_LEDGER", url)
-    yield desk
-    server.drop(url)
 
 
 def test_twice_is_once_and_the_causes_are_the_whole_difference(desk: Desk, rows: list[Row]) -> None:

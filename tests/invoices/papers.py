@@ -23,6 +23,28 @@ class Number(str):
     """A JSON number, to be written digit by digit."""
 
 
+FOCUS = {
+    "BilledCost": "0.75",
+    "BillingAccountId": "acct-1",
+    "BillingCurrency": "USD",
+    "BillingPeriodStart": "2026-10-01T00:00:00Z",
+    "BillingPeriodEnd": "2026-11-01T00:00:00Z",
+    "ChargeCategory": "Usage",
+    "ChargeClass": "",
+    "ChargeDescription": "tokens",
+    "ChargePeriodStart": "2026-10-05T10:00:00Z",
+    "ChargePeriodEnd": "2026-10-05T11:00:00Z",
+    "ConsumedQuantity": "1234.0",
+    "ConsumedUnit": "Tokens",
+    "ProviderName": "AWS",
+    "ServiceCategory": "AI and Machine Learning",
+    "ServiceName": "Amazon Bedrock",
+    "SkuMeter": "",
+    "SkuPriceDetails": "",
+    "SubAccountId": "sub-1",
+}
+
+
 def dumps(value: Any) -> str:
     """JSON in which a `Number` stands as it is written."""
     if isinstance(value, Number):

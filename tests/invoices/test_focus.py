@@ -7,30 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from papers import USD, lines_of, table
+from papers import FOCUS, USD, lines_of, table
 
 from costspan.core.invoices.document import InvoiceError
 
-FOCUS = {
-    "BilledCost": "0.75",
-    "BillingAccountId": "acct-1",
-    "BillingCurrency": "USD",
-    "BillingPeriodStart": "2026-10-01T00:00:00Z",
-    "BillingPeriodEnd": "2026-11-01T00:00:00Z",
-    "ChargeCategory": "Usage",
-    "ChargeClass": "",
-    "ChargeDescription": "tokens",
-    "ChargePeriodStart": "2026-10-05T10:00:00Z",
-    "ChargePeriodEnd": "2026-10-05T11:00:00Z",
-    "ConsumedQuantity": "1234.0",
-    "ConsumedUnit": "Tokens",
-    "ProviderName": "AWS",
-    "ServiceCategory": "AI and Machine Learning",
-    "ServiceName": "Amazon Bedrock",
-    "SkuMeter": "",
-    "SkuPriceDetails": "",
-    "SubAccountId": "sub-1",
-}
 CUR = {
     "bill_billing_period_start_date": "2026-10-01T00:00:00.000Z",
     "bill_invoice_id": "1",

@@ -10,8 +10,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from papers import BY, NOW, Number, anthropic_page, charged, cost, openai_page, table
-from test_focus import FOCUS
+from papers import BY, FOCUS, NOW, Number, anthropic_page, charged, cost, openai_page, table
 
 from costspan.core.invoices.document import Order
 from costspan.core.invoices.importing import Imported, documents_of, keep
