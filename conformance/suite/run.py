@@ -82,8 +82,8 @@ def run(
     runtime.recorder().rotate()
     spools = [*([each] for each in theirs), spool.folders_of(settings)]
     recorded = Recorded(spools, folder / "recorded")
-    for each in theirs:
-        drain(msgspec.structs.replace(settings, spool=each))
+    for each in theirs:  # without what a slow disk made this process write beside its own
+        drain(msgspec.structs.replace(settings, spool=each, spool_beside=None))
     costspan.flush()
     # Whatever nobody saw end is swept, as it would be when its time is up: visible, never a 0.
     drain(settings, sweep_older_seconds=0, now_ns=now_ns)
